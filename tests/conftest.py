@@ -1,0 +1,78 @@
+"""Fixtures that every test may use: real servers, started when first asked for, and guards that no test can forget."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.services import Postgres, PostgresServer, RedisServer, ServiceUnavailable, redis_client
+
+# Read when this file is imported, because the guard below hides them from the tests.
+OWN_POSTGRES_URL = os.environ.get("VERISINK_TEST_POSTGRES_URL", "")
+OWN_REDIS_URL = os.environ.get("VERISINK_TEST_REDIS_URL", "")
+SERVICES_REQUIRED = os.environ.get("VERISINK_REQUIRE_SERVICES", "") == "1"
+
+
+def unavailable(reason: object) -> None:
+    """Skips the test that wanted the service, or fails it where no service is excused."""
+    if SERVICES_REQUIRED:
+        pytest.fail(f"VERISINK_REQUIRE_SERVICES=1, but {reason}", pytrace=False)
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's settings do not reach the tests, nor the processes that tests start."""
+    for name in list(os.environ):
+        if name.startswith("VERISINK_") or name == "PORT":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for the session: the one named in VERISINK_TEST_POSTGRES_URL, or one of our own."""
+    if OWN_POSTGRES_URL:
+        server = Postgres(OWN_POSTGRES_URL)
+        yield server
+        server.drop_templates()
+        return
+    try:
+        own = PostgresServer()
+        own.start()
+    except ServiceUnavailable as reason:
+        unavailable(reason)
+        raise
+    yield own
+    own.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty database, dropped afterwards."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def redis_server_url() -> Iterator[str]:
+    """One Redis for the session: the one named in VERISINK_TEST_REDIS_URL, or one of our own."""
+    if OWN_REDIS_URL:
+        yield OWN_REDIS_URL
+        return
+    try:
+        server = RedisServer()
+        server.start()
+    except ServiceUnavailable as reason:
+        unavailable(reason)
+        raise
+    yield server.url
+    server.remove()
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> str:
+    """The URL of an empty Redis database."""
+    with redis_client(redis_server_url) as client:
+        client.flushdb()
+    return redis_server_url

@@ -1,0 +1,94 @@
+"""Secrets go, and a digest sees only what a document means."""
+
+import pytest
+
+from worker.domain.documents import REDACTED, content_digest, redact
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "expected"),
+    [
+        (("otp",), {"otp": "123456", "b": 1}, {"otp": REDACTED, "b": 1}),
+        (("a", "key"), {"a": {"key": "k"}, "key": "stays"}, {"a": {"key": REDACTED}, "key": "stays"}),
+        (("a", "*", "key"), {"a": [{"key": 1}, {"key": 2}, 3]}, {"a": [{"key": REDACTED}, {"key": REDACTED}, 3]}),
+        (("*", "key"), {"a": {"key": 1}, "b": {"c": {"key": 1}}}, {"a": {"key": REDACTED}, "b": {"c": {"key": 1}}}),
+        (
+            ("**", "key"),
+            {"key": 1, "a": [{"b": {"key": {"x": 1}}}]},
+            {"key": REDACTED, "a": [{"b": {"key": REDACTED}}]},
+        ),
+        (
+            ("**", "config", "key"),
+            {"key": 1, "a": {"config": {"key": 2}}, "config": {"deep": {"key": 3}}},
+            {"key": 1, "a": {"config": {"key": REDACTED}}, "config": {"deep": {"key": 3}}},
+        ),
+        (("a", "**", "key"), {"a": {"b": {"key": 1}}, "key": 1}, {"a": {"b": {"key": REDACTED}}, "key": 1}),
+    ],
+)
+def test_secrets_are_replaced_where_the_path_leads(path, document, expected):
+    before = repr(document)
+
+    assert redact(document, (path,)) == (expected, True)
+    assert repr(document) == before, "the given document is left as it was"
+
+
+@pytest.mark.parametrize("value", [None, "", REDACTED])
+def test_what_holds_no_secret_is_not_called_redacted(value):
+    assert redact({"otp": value}, (("**", "otp"),)) == ({"otp": value}, False)
+
+
+def test_nothing_to_redact():
+    assert redact({"a": [1]}, ()) == ({"a": [1]}, False)
+    assert redact({"a": [1]}, (("**", "otp"),)) == ({"a": [1]}, False)
+    assert redact({"a": [{"otp": 1}]}, (("a", "otp"),)) == ({"a": [{"otp": 1}]}, False), "a list is a step: *"
+
+
+def test_falsy_secrets_are_secrets():
+    assert redact({"otp": 0, "pin": False}, (("otp",), ("pin",))) == ({"otp": REDACTED, "pin": REDACTED}, True)
+
+
+VOLATILE = (("signature", "dateTime"), ("**", "ttl"))
+BASE = {
+    "id": "1",
+    "status": "done",
+    "signature": {"dateTime": "10:00", "by": "x"},
+    "file": "https://files.example/a/b.jpg?token=1",
+    "list": [{"ttl": 5, "n": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        dict(reversed(BASE.items())),
+        {**BASE, "signature": {"dateTime": "11:30", "by": "x"}},
+        {**BASE, "file": "https://files.example/a/b.jpg?token=2&expires=9"},
+        {**BASE, "file": "https://files.example/a/b.jpg"},
+        {**BASE, "list": [{"n": 1, "ttl": 4}]},
+        {**BASE, "list": [{"n": 1, "ttl": {"seconds": 4}}]},
+    ],
+    ids=["key order", "volatile", "URL query", "no URL query", "volatile inside", "volatile of another shape"],
+)
+def test_the_digest_ignores_what_means_nothing(same):
+    assert content_digest(same, VOLATILE) == content_digest(BASE, VOLATILE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**BASE, "status": "open"},
+        {**BASE, "signature": {"dateTime": "10:00", "by": "y"}},
+        {**BASE, "file": "https://files.example/a/c.jpg?token=1"},
+        {**BASE, "file": "see https://files.example/a/b.jpg?token=1"},
+        {**BASE, "list": []},
+        {**BASE, "new": None},
+        {**BASE, "id": 1},
+    ],
+    ids=["value", "beside the volatile part", "URL path", "text with a URL", "list", "new member", "type"],
+)
+def test_the_digest_sees_everything_else(other):
+    assert content_digest(other, VOLATILE) != content_digest(BASE, VOLATILE)
+
+
+def test_the_order_of_a_list_means_something():
+    assert content_digest([1, 2], ()) != content_digest([2, 1], ())

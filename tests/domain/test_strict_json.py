@@ -1,0 +1,171 @@
+"""One way to read a body, or none."""
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.clock import monotonic
+from worker.domain.strict_json import (
+    MAX_DEPTH,
+    canonical,
+    member,
+    number,
+    objects,
+    parse,
+    parse_object,
+    strings,
+    text,
+)
+from worker.errors import UnreadableJson
+
+ORDINARY = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**200), 10**200) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        pytest.param(b"", "not JSON", id="empty"),
+        pytest.param(b" \n", "not JSON", id="blank"),
+        pytest.param(b"\xff\xfe{\x00}\x00", "not UTF-8", id="UTF-16"),
+        pytest.param(b'{"a": "\xe9"}', "not UTF-8", id="Latin-1"),
+        pytest.param(b'{"a": "\xed\xa0\x80"}', "not UTF-8", id="surrogate in UTF-8"),
+        pytest.param(b'{"a": "\xc0\x80"}', "not UTF-8", id="overlong NUL"),
+        pytest.param(b'\xef\xbb\xbf{"a": 1}', "byte order mark", id="BOM"),
+        pytest.param(b'{"a": 1, "a": 1}', "same key twice", id="duplicate key"),
+        pytest.param(b'{"a": 1, "\\u0061": 2}', "same key twice", id="duplicate key, escaped"),
+        pytest.param(b'[{"b": {"a": 1, "a": 2}}]', "same key twice", id="duplicate key, inside"),
+        pytest.param(b"NaN", "NaN", id="NaN"),
+        pytest.param(b'{"a": Infinity}', "infinity", id="Infinity"),
+        pytest.param(b"[-Infinity]", "infinity", id="-Infinity"),
+        pytest.param(b"1e400", "too large", id="1e400"),
+        pytest.param(b"-1e400", "too large", id="-1e400"),
+        pytest.param(b"9" * 5000, "too large", id="5000 digits"),
+        pytest.param(b"9" * 5000 + b".5", "too large", id="5000 digits and a fraction"),
+        pytest.param(b'{"a": 1} {"a": 2}', "not JSON", id="two values"),
+        pytest.param(b'{"a": 1}\x00', "not JSON", id="NUL behind"),
+        pytest.param(b'{"a": "\x00"}', "not JSON", id="raw control character"),
+        pytest.param(b"{'a': 1}", "not JSON", id="single quotes"),
+        pytest.param(b'{"a": 01}', "not JSON", id="leading zero"),
+        pytest.param(b'{"a": 1,}', "not JSON", id="trailing comma"),
+        pytest.param(b'{"a": 1} // why', "not JSON", id="comment"),
+        pytest.param(b'{"name": "Ma', "not JSON", id="cut"),
+    ],
+)
+def test_refused(body, reason):
+    with pytest.raises(UnreadableJson, match=reason):
+        parse(body)
+
+
+def test_a_reason_quotes_nothing_of_the_body():
+    with pytest.raises(UnreadableJson) as refusal:
+        parse(b'{"name": "Maria", "name": "Maria", oops}')
+
+    assert "Maria" not in str(refusal.value)
+    assert "oops" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":', b'"\\"",['])
+def test_a_hundred_thousand_brackets_are_refused_at_once(opening):
+    started = monotonic()
+    with pytest.raises(UnreadableJson):
+        parse(opening * 100_000)
+
+    assert monotonic() - started < 1
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_depth_has_an_end(opening, closing):
+    parse(opening * MAX_DEPTH + b"1" + closing * MAX_DEPTH)
+
+    with pytest.raises(UnreadableJson, match=f"deeper than {MAX_DEPTH}"):
+        parse(opening * (MAX_DEPTH + 1) + b"1" + closing * (MAX_DEPTH + 1))
+
+
+def test_brackets_in_strings_and_side_by_side_are_no_depth():
+    parse(b'["' + b"[" * 1000 + b'\\"' + b"{" * 1000 + b'"]')
+    parse(b"[" + b"[]," * 1000 + b"{}]")
+
+
+def test_a_ten_megabyte_picture_among_many_brackets_is_read_at_once():
+    body = b'{"image": "' + b"x" * 10_000_000 + b'", "frames": [' + b"{}," * 100 + b"{}]}"
+    started = monotonic()
+
+    assert len(str(member(parse(body), "image"))) == 10_000_000
+    assert monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'"\\ud800"', "\ud800"),
+        (b'"\\u0000"', "\x00"),
+        (b'{"a\\u0000": "\\ud83d"}', {"a\x00": "\ud83d"}),
+        (b'"\\ud83d\\ude00"', "\U0001f600"),
+        (" \t\r\n[1] \n".encode(), [1]),
+        (b"9" * 300, int("9" * 300)),
+        (b"-0", 0),
+        (b"1e-400", 0.0),
+    ],
+)
+def test_legal_oddities_pass(body, value):
+    assert parse(body) == value
+
+
+@given(ORDINARY)
+@example({"": ""})
+def test_ordinary_json_is_read_as_the_standard_library_reads_it(value):
+    for ensure_ascii in (True, False):
+        try:
+            body = json.dumps(value, ensure_ascii=ensure_ascii).encode()
+        except UnicodeEncodeError:
+            continue
+        assert parse(body) == json.loads(body) == value
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='[]{}",:\\u0d8e1-.+Ee truefalsn\ufeff', max_size=60).map(str.encode))
+def test_nothing_else_is_ever_raised(body):
+    try:
+        value = parse(body)
+    except UnreadableJson:
+        return
+    assert value == json.loads(body)
+
+
+@given(ORDINARY)
+def test_equal_values_have_one_canonical_form(value):
+    def reversed_keys(item):
+        if isinstance(item, dict):
+            return {name: reversed_keys(item[name]) for name in reversed(item)}
+        return [reversed_keys(inner) for inner in item] if isinstance(item, list) else item
+
+    assert canonical(value) == canonical(reversed_keys(value))
+    assert json.loads(canonical(value)) == value
+
+
+def test_canonical_takes_what_parse_lets_through():
+    assert canonical(parse(b'{"b": "\\ud800", "a": "\\u0000"}')) == b'{"a":"\\u0000","b":"\\ud800"}'
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"text"', b"1", b"null"])
+def test_a_document_is_an_object(body):
+    with pytest.raises(UnreadableJson, match="not an object"):
+        parse_object(body)
+    assert parse_object(b"{}") == {}
+
+
+def test_looking_into_a_value_never_raises():
+    value = parse(b'{"a": {"b": "x", "e": ""}, "n": 1.5, "t": true, "l": [{"i": 1}, "s", 2]}')
+
+    assert (member(value, "a", "b"), member(value, "a", "z", "b"), member(value, "l", "0")) == ("x", None, None)
+    assert (text(value, "a", "b"), text(value, "a", "e"), text(value, "n")) == ("x", None, None)
+    assert (number(value, "n"), number(value, "t"), number(value, "a")) == (1.5, None, None)
+    assert number(10**400) is None
+    assert (objects(value, "l"), objects(value, "a")) == ([{"i": 1}], [])
+    assert (strings(value, "l"), strings(value, "a")) == (("s",), ())

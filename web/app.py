@@ -1,0 +1,68 @@
+"""The Flask application: blueprints, and one answer for each error that Verisink knows."""
+
+from collections.abc import Mapping
+
+import structlog
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from web import health, receiver
+from web.api.problems import problem
+from web.api.routes import blueprint as api_blueprint
+from worker.errors import IntakeUnavailable, ReceiveError
+from worker.runtime import Runtime
+
+RETRY_AFTER_SECONDS = "5"
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(runtime: Runtime, checks: Mapping[str, health.Check] | None = None) -> Flask:
+    """The application of one web process. `checks` are further conditions of readiness."""
+    app = Flask("verisink", static_folder=None)
+    app.url_map.merge_slashes = False
+    app.register_blueprint(receiver.blueprint(runtime))
+    app.register_blueprint(health.blueprint(runtime, dict(checks or {})))
+    app.register_blueprint(api_blueprint(runtime))
+    app.register_error_handler(ReceiveError, _refused)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _our_bug)
+    app.after_request(_harden)
+    return app
+
+
+def _refused(error: ReceiveError) -> Response:
+    answer = jsonify(error=str(error))
+    answer.status_code = error.status
+    if isinstance(error, IntakeUnavailable):
+        answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return answer
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    if request.path.startswith("/api/"):
+        answer = problem(status, error.description or error.name)
+    else:
+        answer = jsonify(error=error.name.lower())
+        answer.status_code = status
+    for name, value in error.get_headers():
+        if name in ("Allow", "Location", "Retry-After"):
+            answer.headers[name] = value
+    return answer
+
+
+def _our_bug(error: Exception) -> Response:
+    # Our own trouble: the sender should come again, and by then somebody may have mended it.
+    log.exception("request_failed", endpoint=request.endpoint, error=type(error).__name__)
+    answer = jsonify(error="internal trouble; nothing was stored")
+    answer.status_code = 503
+    answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return answer
+
+
+def _harden(answer: Response) -> Response:
+    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    answer.headers.setdefault("Referrer-Policy", "no-referrer")
+    answer.headers.setdefault("Cache-Control", "no-store")
+    return answer

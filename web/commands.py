@@ -1,0 +1,103 @@
+"""The commands that serve: `up`, `web`, `worker` and `demo`."""
+
+import json
+import sys
+from typing import NoReturn
+
+import click
+from rich.console import Console
+
+from web import demo as demonstration
+from web import serving
+from worker import log, settings
+from worker.errors import ConfigurationError, VerisinkError
+from worker.settings import PROVIDER_DEFAULTS, WEBHOOK_SECRET_KEYS, Settings, Source
+from worker.store.engine import UNAVAILABLE
+
+FAILED = 1
+
+
+@click.command(epilog="Example: VERISINK_CONFIG=verisink.toml verisink up")
+@click.option("--json", "as_json", is_flag=True, help="Say when it is ready as one JSON document on a line.")
+def up(as_json: bool) -> None:
+    """Receiver, worker and scheduler in one process tree; migrates first."""
+    loaded = _load()
+
+    def ready(url: str) -> None:
+        say_ready(loaded, url, as_json=as_json)
+
+    try:
+        if loaded.embedded:
+            serving.serve_embedded(loaded, ready)
+        else:
+            sys.exit(serving.supervise_all(loaded, ready))
+    except VerisinkError as error:
+        _fail(str(error))
+    except UNAVAILABLE as error:
+        _fail(f"the database cannot be used ({type(error).__name__}): `verisink doctor` says more")
+    except OSError as error:
+        _fail(f"cannot listen on {loaded.host}:{loaded.port}: {error.strerror or error}")
+
+
+@click.command(epilog="Example: verisink web")
+def web() -> None:
+    """The receivers and the API of a distributed deployment, supervised."""
+    loaded = _load()
+    try:
+        sys.exit(serving.supervise_web(loaded))
+    except OSError as error:
+        _fail(f"cannot listen on {loaded.host}:{loaded.port}: {error.strerror or error}")
+
+
+@click.command(epilog="Example: verisink worker")
+def worker() -> None:
+    """The workers of a distributed deployment, supervised."""
+    sys.exit(serving.supervise_worker(_load()))
+
+
+@click.command(epilog="Example: verisink demo")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
+def demo(as_json: bool) -> None:
+    """The main job end to end against the simulator; leaves nothing behind."""
+    console = Console(stderr=as_json)
+    status = demonstration.run(console)
+    if as_json:
+        click.echo(json.dumps({"ok": status == 0}))
+    sys.exit(status)
+
+
+def say_ready(loaded: Settings, url: str, *, as_json: bool) -> None:
+    """Say where it listens, and what to configure at each provider."""
+    if as_json:
+        webhooks = {slug: webhook_url(source, url) for slug, source in loaded.sources.items()}
+        click.echo(json.dumps({"url": url, "webhooks": webhooks}))
+        sys.stdout.flush()
+        return
+    click.echo(f"Verisink is ready at {url}")
+    for slug, source in loaded.sources.items():
+        click.echo(f"  {slug} ({source.provider}, {source.environment}): send webhooks to {webhook_url(source, url)}")
+    if not loaded.sources:
+        known = ", ".join(PROVIDER_DEFAULTS)
+        click.echo(f"  no source is configured: set VERISINK_SOURCES__<SLUG>__PROVIDER to one of {known}")
+    sys.stdout.flush()
+
+
+def webhook_url(source: Source, url: str) -> str:
+    """What to configure at the provider. A token is a secret, so its place is shown and not the token."""
+    token = "/<webhook token>" if WEBHOOK_SECRET_KEYS[source.provider] == "webhook_tokens" else ""
+    return f"{url}/webhooks/{source.slug}{token}"
+
+
+def _load() -> Settings:
+    try:
+        loaded = settings.load()
+    except ConfigurationError as error:
+        _fail(str(error))
+    log.configure(loaded.log_level, loaded.log_format)
+    log.started(settings.summary(loaded), settings.warnings(loaded))
+    return loaded
+
+
+def _fail(sentence: str) -> NoReturn:
+    click.echo(sentence, err=True)
+    sys.exit(FAILED)

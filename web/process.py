@@ -1,0 +1,21 @@
+"""A web process of `verisink web`: run as `python -m web.process <number of the listening socket>`."""
+
+import os
+import socket
+import sys
+
+from web.serving import serve_receiver
+from worker import log, settings
+from worker.process import end_with_parent
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    loaded = settings.load()
+    log.configure(loaded.log_level, loaded.log_format)
+    end_with_parent(os.getppid())
+    serve_receiver(loaded, socket.socket(fileno=int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""Shim: what `celery -A worker` finds. It reads the environment when it is imported; nothing else may import it."""
+
+from worker import log, settings, tasks
+
+_settings = settings.load()
+log.configure(_settings.log_level, _settings.log_format)
+app = tasks.make_worker_app(_settings)

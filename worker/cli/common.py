@@ -1,0 +1,118 @@
+"""What the commands share: the settings, the database, and one clear sentence where either cannot be used."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn, ParamSpec
+
+import click
+
+from worker import log, settings
+from worker.domain.model import ResourceKey, ResourceRef
+from worker.domain.times import read_time
+from worker.errors import SchemaMismatch, VerisinkError
+from worker.runtime import Runtime
+from worker.settings import Settings, masked_url
+from worker.store import schema
+from worker.store.engine import UNAVAILABLE
+
+Arguments = ParamSpec("Arguments")
+
+FAILED = 1
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The most lines to print."
+)
+
+
+class Time(click.ParamType[object]):
+    """An ISO 8601 time. Without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """The time as an aware datetime."""
+        found = read_time(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no ISO 8601 time such as 2026-01-31T12:00:00Z", param, ctx)
+        return found
+
+
+def guarded(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """A command whose expected trouble is one sentence on standard error, and exit status 1."""
+
+    @functools.wraps(command)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except VerisinkError as error:
+            fail(str(error))
+        except UNAVAILABLE as error:
+            fail(
+                f"the database cannot be used ({type(error).__name__}): check VERISINK_DATABASE_URL and that its "
+                "server runs; `verisink doctor` says more"
+            )
+
+    return run
+
+
+def fail(sentence: str) -> NoReturn:
+    """Say what went wrong, and end with exit status 1."""
+    click.echo(sentence, err=True)
+    raise click.exceptions.Exit(FAILED)
+
+
+def load() -> Settings:
+    """The settings, with logging set up: only warnings, because what a command prints is its answer."""
+    loaded = settings.load()
+    log.configure("warning", loaded.log_format)
+    return loaded
+
+
+@contextmanager
+def opened(*, migrated: bool = True) -> Iterator[Runtime]:
+    """The application on the configured database, which must be migrated unless the command does that."""
+    runtime = Runtime(load())
+    try:
+        if migrated:
+            _require_file(runtime.settings)
+            schema.require_current(runtime.database)
+        yield runtime
+    finally:
+        runtime.database.dispose()
+
+
+def database_name(loaded: Settings) -> str:
+    """The database for people to read: its URL without user, password and query."""
+    return masked_url(loaded.database_url.get_secret_value())
+
+
+def sqlite_file(loaded: Settings) -> Path | None:
+    """The file of an embedded database."""
+    if not loaded.is_sqlite:
+        return None
+    return Path(loaded.database_url.get_secret_value().removeprefix("sqlite:///").partition("?")[0])
+
+
+def _require_file(loaded: Settings) -> None:
+    path = sqlite_file(loaded)
+    if path is not None and not path.exists():
+        # Connecting would make an empty one, and leave it behind where somebody only looked.
+        raise SchemaMismatch(f"there is no database at {path} yet: run `verisink up` or `verisink migrate`")
+
+
+def key(source: str, kind: str, external_id: str) -> ResourceKey:
+    """A resource's name from the command line; what cannot be one is wrong usage."""
+    try:
+        return ResourceKey(source, ResourceRef(kind, external_id))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def resource_arguments(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """SOURCE KIND ID."""
+    for name in ("external_id", "kind", "source"):
+        command = click.argument(name, metavar="ID" if name == "external_id" else name.upper())(command)
+    return command

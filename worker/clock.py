@@ -1,0 +1,23 @@
+"""The only reader of this host's clock.
+
+Leases and due times never come from here but from the database's clock, so that hosts whose clocks differ agree.
+What remains for this module: signature ages, log lines and durations.
+"""
+
+import time
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The current time of this host, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def unix_seconds() -> int:
+    """The current time of this host in whole seconds since 1970-01-01 UTC."""
+    return int(time.time())
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never goes back; only differences mean anything."""
+    return time.monotonic()

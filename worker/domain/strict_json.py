@@ -1,0 +1,135 @@
+"""The one JSON parser. UTF-8 only; no duplicate keys, NaN, infinity, absurd numbers or absurd depth.
+
+Two parsers that read one body differently are a way around authentication, so whatever any reader could take in two
+ways is refused here. Lone surrogates and NUL are legal JSON and pass: whoever stores text must replace them.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from worker.errors import UnreadableJson
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+
+MAX_DEPTH = 64
+"""No provider nests deeper than 12. Far deeper input only serves to exhaust the parser's stack."""
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+"""Possessive: a pattern that could go back remembers each character, a gigabyte for an image of ten megabytes."""
+
+
+def parse(body: bytes) -> Json:
+    """The value that `body` holds. Raises UnreadableJson with a reason that quotes nothing of the body."""
+    _refuse_depth(body)
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UnreadableJson("the body is not UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise UnreadableJson("the body begins with a byte order mark")
+    try:
+        value: Json = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise UnreadableJson(f"not JSON at character {error.pos}") from None
+    except ValueError as error:
+        raise UnreadableJson(str(error)) from None
+    except RecursionError:
+        raise UnreadableJson("nested too deep") from None
+    return value
+
+
+def parse_object(body: bytes) -> dict[str, Json]:
+    """Like `parse`, and the value must be an object."""
+    value = parse(body)
+    if not isinstance(value, dict):
+        raise UnreadableJson("the body is JSON, but not an object")
+    return value
+
+
+def canonical(value: Json) -> bytes:
+    """One byte string for equal values, whatever their key order was; for digests, not for people."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _refuse_depth(body: bytes) -> None:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for match in _STRUCTURE.finditer(body):
+        token = match[0]
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise UnreadableJson(f"nested deeper than {MAX_DEPTH}")
+        elif token in (b"]", b"}"):
+            depth -= 1
+
+
+def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > 300:
+        raise ValueError("a number is too large")
+    return int(text)
+
+
+def _no_constant(_text: str) -> float:
+    raise ValueError("NaN and infinity are not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_float=_finite, parse_int=_integer, parse_constant=_no_constant
+)
+
+
+def member(value: Json, *path: str) -> Json:
+    """The value below `value` at `path`, or None where any step is missing or no object."""
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def text(value: Json, *path: str) -> str | None:
+    """The non-empty string at `path`, or None."""
+    found = member(value, *path)
+    return found if isinstance(found, str) and found else None
+
+
+def number(value: Json, *path: str) -> float | None:
+    """The number at `path`, or None. Booleans are no numbers; integers beyond a float's range are None."""
+    found = member(value, *path)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    try:
+        return float(found)
+    except OverflowError:
+        return None
+
+
+def objects(value: Json, *path: str) -> list[dict[str, Json]]:
+    """The objects in the list at `path`; whatever else the list holds is left out."""
+    found = member(value, *path)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def strings(value: Json, *path: str) -> tuple[str, ...]:
+    """The strings in the list at `path`; whatever else the list holds is left out."""
+    found = member(value, *path)
+    return tuple(item for item in found if isinstance(item, str)) if isinstance(found, list) else ()

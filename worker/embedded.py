@@ -1,0 +1,74 @@
+"""The embedded worker: Celery inside this process, on a broker in memory, restarted whenever it ends.
+
+`celery.worker.state.should_stop` is global to a process, so there is at most one of these in it.
+"""
+
+import os
+import threading
+
+import structlog
+from celery import Celery
+from celery.worker import WorkController
+
+log = structlog.get_logger(__name__)
+
+RESTART_PAUSE = 1.0
+
+
+class EmbeddedWorker:
+    """Runs `app`'s tasks in threads of this process. Nothing is lost with the memory broker: messages are nudges."""
+
+    def __init__(self, app: Celery, threads: int) -> None:
+        self._app = app
+        self._threads = threads
+        self._ready = threading.Event()
+        self._stopping = threading.Event()
+        self._controller: WorkController | None = None
+        self._thread = threading.Thread(target=self._run, name="celery-embedded", daemon=True)
+
+    def start(self, wait_seconds: float = 10.0) -> None:
+        """Start it, and wait until it takes tasks. Raises TimeoutError."""
+        self._thread.start()
+        if not self._ready.wait(wait_seconds):
+            raise TimeoutError(f"the embedded Celery worker was not ready within {wait_seconds:.0f} s")
+
+    def alive(self) -> bool:
+        """Whether tasks are being taken."""
+        return self._thread.is_alive() and self._ready.is_set()
+
+    def stop(self, wait_seconds: float) -> None:
+        """Take no more tasks, and let those under way end."""
+        self._stopping.set()
+        if self._controller is not None:
+            self._controller.stop()
+        self._thread.join(wait_seconds)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._controller = self._make_controller()
+                self._controller.start()
+            except Exception:
+                log.exception("embedded_worker_died")
+            except SystemExit as ended:
+                log.warning("embedded_worker_exited", code=ended.code)
+            self._ready.clear()
+            self._stopping.wait(RESTART_PAUSE)
+
+    def _make_controller(self) -> WorkController:
+        ready = self._ready
+
+        class Controller(WorkController):
+            def on_consumer_ready(self, consumer: object) -> None:
+                ready.set()
+
+        return Controller(
+            app=self._app,
+            concurrency=self._threads,
+            pool="threads",
+            hostname=f"embedded@{os.getpid()}",
+            loglevel="ERROR",
+            without_heartbeat=True,
+            without_mingle=True,
+            without_gossip=True,
+        )

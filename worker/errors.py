@@ -1,0 +1,93 @@
+"""Every error that Verisink raises on purpose, in one tree.
+
+VerisinkError
+├── ConfigurationError        the settings are wrong; says every problem and what to do
+├── StoreError
+│   ├── SchemaMismatch        the database's schema is not the one this release knows
+│   └── ClaimLost             somebody else owns the resource now; throw the work away
+├── ReceiveError              the receiver refuses a request; `status` is the HTTP answer
+│   ├── UnknownSource         404
+│   ├── AuthenticationFailed  401
+│   ├── BodyTooLarge          413
+│   ├── BodyIncomplete        400
+│   └── IntakeUnavailable     503
+├── UnreadableJson            bytes that are not strict JSON
+├── UnreadableNotification    an authenticated body that does not say what to retrieve
+└── UnexpectedDocument        a provider's answer is JSON, but not the resource that was asked for
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class VerisinkError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(VerisinkError):
+    """The settings cannot be used. `problems` has one sentence for each thing to mend."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"{len(self.problems)} problem(s) in the settings:\n{lines}")
+
+
+class StoreError(VerisinkError):
+    """The database cannot be used as asked."""
+
+
+class SchemaMismatch(StoreError):
+    """The database's schema is older or newer than this release knows."""
+
+
+class ClaimLost(StoreError):
+    """The claim ended before the work did, and somebody else may own the resource now."""
+
+
+class ReceiveError(VerisinkError):
+    """The receiver refuses a request."""
+
+    status: ClassVar[int] = 400
+
+
+class UnknownSource(ReceiveError):
+    """No such source, or a path that this source's provider does not use."""
+
+    status = 404
+
+
+class AuthenticationFailed(ReceiveError):
+    """The request does not prove that the provider sent it. The reason never quotes a secret."""
+
+    status = 401
+
+
+class BodyTooLarge(ReceiveError):
+    """The body is over the source's limit."""
+
+    status = 413
+
+
+class BodyIncomplete(ReceiveError):
+    """The connection ended before the announced length had arrived."""
+
+    status = 400
+
+
+class IntakeUnavailable(ReceiveError):
+    """The delivery could not be stored: our own trouble, and the provider should send it again."""
+
+    status = 503
+
+
+class UnreadableJson(VerisinkError):
+    """The bytes are not strict JSON: see `worker.domain.strict_json`."""
+
+
+class UnreadableNotification(VerisinkError):
+    """The body is authentic but does not say what to retrieve; it is stored and parked for operators."""
+
+
+class UnexpectedDocument(VerisinkError):
+    """A provider answered with JSON that is not the resource asked for. The message quotes nothing of it."""

@@ -1,0 +1,122 @@
+"""Group commit: requests that arrive together share one transaction, and each waits for it.
+
+There is no thread and no timer. The first request commits at once and alone, so an idle receiver adds no delay; those
+that arrive meanwhile form the next group, and its first member commits for all.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from worker.errors import IntakeUnavailable
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+LARGEST_GROUP = 64
+"""Larger groups lock more rows for longer and gain little: the commit is shared already."""
+
+MOST_WAITING = 2000
+"""Behind so many, a request would wait longer than its sender does; it is better told to come again."""
+
+
+class _Ticket(Generic[Item, Answer]):
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.answer: Answer | None = None
+        self.error: Exception | None = None
+        self.leads = False
+        self.wake = threading.Event()
+
+    def resolve(self) -> Answer:
+        if self.error is not None:
+            raise self.error
+        if self.answer is None:
+            raise IntakeUnavailable("the group's commit gave no answer")
+        return self.answer
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """Hands groups of items to `commit`, which answers for each in order, or raises for all of them.
+
+    `passing` names the errors that mean the database is away: then nobody's item is at fault. Any other error of a
+    group is traced to its item by committing each alone.
+    """
+
+    def __init__(
+        self, commit: Callable[[Sequence[Item]], Sequence[Answer]], *, passing: tuple[type[Exception], ...]
+    ) -> None:
+        self._commit = commit
+        self._passing = passing
+        self._lock = threading.Lock()
+        self._waiting: deque[_Ticket[Item, Answer]] = deque()
+        self._busy = False
+
+    def submit(self, item: Item, wait_seconds: float) -> Answer:
+        """The answer for `item` once its group is committed. Raises what `commit` raised, or IntakeUnavailable."""
+        ticket: _Ticket[Item, Answer] = _Ticket(item)
+        with self._lock:
+            if len(self._waiting) >= MOST_WAITING:
+                raise IntakeUnavailable("too many requests are waiting")
+            if self._busy:
+                self._waiting.append(ticket)
+            else:
+                self._busy = ticket.leads = True
+        if not ticket.leads:
+            self._wait(ticket, wait_seconds)
+        if ticket.leads:
+            self._lead(ticket)
+        return ticket.resolve()
+
+    def _wait(self, ticket: _Ticket[Item, Answer], seconds: float) -> None:
+        if ticket.wake.wait(seconds):
+            return
+        with self._lock:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                ticket.error = IntakeUnavailable("the database did not answer in time")
+                return
+        # Its group is being committed, or it has just been told to lead: the outcome is near, and must be known.
+        ticket.wake.wait(seconds)
+        if not ticket.wake.is_set():
+            ticket.error = IntakeUnavailable("the database did not answer in time")
+
+    def _lead(self, own: _Ticket[Item, Answer]) -> None:
+        with self._lock:
+            group = [own, *(self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP - 1)))]
+        try:
+            self._commit_group(group)
+        finally:
+            self._hand_over()
+            for ticket in group:
+                ticket.wake.set()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._busy = False
+                return
+            successor = self._waiting.popleft()
+            successor.leads = True
+        successor.wake.set()
+
+    def _commit_group(self, group: Sequence[_Ticket[Item, Answer]]) -> None:
+        try:
+            answers = self._commit([ticket.item for ticket in group])
+        except self._passing as error:
+            self._fail(group, error)
+        except Exception as error:  # noqa: BLE001 - whatever one item raises must not fail its neighbours
+            if len(group) == 1:
+                self._fail(group, error)
+            else:
+                for ticket in group:
+                    self._commit_group([ticket])
+        else:
+            for ticket, answer in zip(group, answers, strict=True):
+                ticket.answer = answer
+
+    @staticmethod
+    def _fail(group: Sequence[_Ticket[Item, Answer]], error: Exception) -> None:
+        for ticket in group:
+            ticket.error = error

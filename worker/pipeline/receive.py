@@ -1,0 +1,166 @@
+"""Receive: authenticate the raw bytes, read what they name, commit, answer. Nothing else happens in a request.
+
+Authenticated bytes are never dropped: what we cannot read is stored as unreadable, for operators to see. Our own
+trouble is a 503, so that the provider sends it again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import structlog
+import uuid_utils.compat
+
+from worker.clock import monotonic, unix_seconds
+from worker.domain.model import Notification
+from worker.domain.states import DeliveryState, ReceiptStatus
+from worker.errors import (
+    AuthenticationFailed,
+    IntakeUnavailable,
+    UnknownSource,
+    UnreadableJson,
+    UnreadableNotification,
+)
+from worker.pipeline.group_commit import GroupCommit
+from worker.providers.base import InboundRequest, Provider, body_digest
+from worker.settings import Source
+from worker.store import inbox
+from worker.store.engine import REFUSED, UNAVAILABLE, Database
+from worker.store.inbox import Arrival, Receipt
+
+COMMIT_WAIT = 4.0
+"""Persona gives up after 5 seconds; an answer later than this would not be heard."""
+
+LONGEST_KEY = 200
+"""No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
+
+QUARANTINE_PAUSE = 0.2
+"""Seconds between two refused requests that are kept. Anybody can send bad requests; they must not fill our disk's
+time."""
+
+KEPT_HEADERS = frozenset(
+    {
+        "content-type",
+        "content-encoding",
+        "user-agent",
+        "persona-signature",
+        "persona-webhook-attempts-made",
+        "persona-webhook-attempts-left",
+        "persona-webhook-first-attempted-at",
+        "x-webhook-signature",
+        "x-request-id",
+        "traceparent",
+    }
+)
+"""What is kept of a request's head: what was signed, and what helps to find out more. Credentials are never kept."""
+
+log = structlog.get_logger(__name__)
+
+
+class Receiver:
+    """Takes deliveries for the configured sources. Thread-safe: each request calls `receive` from its own thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        sources: Mapping[str, Source],
+        providers: Mapping[str, Provider],
+        nudge: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._sources = sources
+        self._providers = providers
+        self._nudge = nudge
+        self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=UNAVAILABLE)
+        self._quarantine_from = 0.0
+
+    def source(self, slug: str) -> Source:
+        """The configured source. Raises UnknownSource."""
+        try:
+            return self._sources[slug]
+        except KeyError:
+            raise UnknownSource("there is no such source") from None
+
+    def receive(self, slug: str, request: InboundRequest) -> Receipt:
+        """Take one delivery. Raises UnknownSource, AuthenticationFailed or IntakeUnavailable."""
+        source = self.source(slug)
+        provider = self._providers[source.provider]
+        if request.token is not None and not provider.token_in_url:
+            raise UnknownSource("this source has no token in its URL")
+        try:
+            provider.authenticate(source, request, unix_seconds())
+        except AuthenticationFailed as refusal:
+            self._quarantine(slug, str(refusal), request)
+            raise
+        receipt = self._store(source, _arrival(source, provider, request))
+        log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
+        if receipt.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE):
+            self._nudge(slug)
+        return receipt
+
+    def _store(self, source: Source, arrival: Arrival) -> Receipt:
+        try:
+            return self._commit(arrival)
+        except REFUSED as error:
+            # A value that we took for storable is not. The bytes always are, so keep them, and let a person look.
+            log.error("delivery_stored_unread", source=source.slug, error=type(error).__name__)
+            reason = f"could not be stored as read: {type(error).__name__}"
+            unread = Notification(body_digest(arrival.body), event_type=None)
+            return self._commit(replace(arrival, state=DeliveryState.UNREADABLE, reason=reason, notification=unread))
+
+    def _commit(self, arrival: Arrival) -> Receipt:
+        try:
+            return self._commits.submit(arrival, COMMIT_WAIT)
+        except UNAVAILABLE as error:
+            log.error("delivery_not_stored", source=arrival.source, error=type(error).__name__)
+            raise IntakeUnavailable("the database is not available") from None
+
+    def _record(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        with self._database.write() as session:
+            return inbox.record(session, arrivals)
+
+    def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
+        log.warning("delivery_refused", source=slug, reason=reason)
+        now = monotonic()
+        if now < self._quarantine_from:
+            return
+        self._quarantine_from = now + QUARANTINE_PAUSE
+        try:
+            with self._database.write() as session:
+                inbox.quarantine(session, slug, reason, request.body, list(request.headers))
+        except UNAVAILABLE as error:
+            log.warning("quarantine_not_stored", source=slug, error=type(error).__name__)
+
+
+def _arrival(source: Source, provider: Provider, request: InboundRequest) -> Arrival:
+    state, reason, notification = read_notification(source, provider, request)
+    return Arrival(
+        id=uuid_utils.compat.uuid7(),
+        source=source.slug,
+        provider=source.provider,
+        environment=source.environment,
+        state=state,
+        reason=reason,
+        notification=notification,
+        body=request.body,
+        headers={name: value for name, value in request.headers.items() if name in KEPT_HEADERS},
+    )
+
+
+def read_notification(
+    source: Source, provider: Provider, request: InboundRequest
+) -> tuple[DeliveryState, str | None, Notification]:
+    """What an authentic request says, and what follows for its delivery: accepted, ignored or unreadable, and why."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    try:
+        if encoding not in ("", "identity"):
+            raise UnreadableNotification("the body is compressed, and no provider is known to do that")
+        notification = provider.parse(source, request.body)
+    except (UnreadableJson, UnreadableNotification) as error:
+        unread = Notification(body_digest(request.body), event_type=None)
+        return DeliveryState.UNREADABLE, str(error), unread
+    if len(notification.delivery_key) > LONGEST_KEY:
+        reason = "the event id is too long"
+        return DeliveryState.UNREADABLE, reason, Notification(body_digest(request.body), event_type=None)
+    if not notification.resources:
+        return DeliveryState.IGNORED, notification.ignored_because or "nothing to retrieve", notification
+    return DeliveryState.ACCEPTED, None, notification

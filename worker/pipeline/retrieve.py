@@ -1,0 +1,253 @@
+"""Retrieve: claim, call, read. No transaction is open during a call, and nobody sleeps: what must wait gets a due time.
+
+One pump a source and process: it claims what is due, keeps so many calls in flight, and ends when nothing is due or the
+budget is spent. A source that hangs fills its own slots and nobody else's.
+"""
+
+import hashlib
+import json
+import random
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from worker.clock import monotonic, unix_seconds
+from worker.domain.documents import content_digest, redact
+from worker.domain.model import Reading
+from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
+from worker.domain.states import AttemptOutcome, FailureKind
+from worker.domain.strict_json import parse_object
+from worker.errors import ClaimLost, ConfigurationError, UnexpectedDocument, UnreadableJson
+from worker.pipeline import write
+from worker.pipeline.budget import Budgets
+from worker.providers.base import Provider
+from worker.providers.client import ProviderClient, RetrieveFailed
+from worker.settings import CREDENTIAL_KEYS, Settings, Source
+from worker.store import resources, sources
+from worker.store.engine import UNAVAILABLE, Database, database_time
+from worker.store.resources import Claim
+from worker.store.results import Document
+
+CHUNK = 50
+"""Resources claimed at once. More would lie claimed behind slow calls while another worker is idle."""
+
+IDLE_LOOK = 0.5
+"""How often a pump with calls in flight looks again unasked, in case a nudge was lost."""
+
+PUMP_SECONDS = 240.0
+"""A pump's longest run. The broker believes a task lost after ten minutes, and would hand it out again."""
+
+WRITE_TRIES = 4
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What retrieving needs, handed in by the composition root."""
+
+    settings: Settings
+    database: Database
+    providers: Mapping[str, Provider]
+    client: ProviderClient
+    budgets: Budgets
+    nudge: Callable[[str], None]
+    published: Callable[[], None]
+
+
+class Retriever:
+    """All pumps of this process."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._pumps = {slug: _Pump(parts, source) for slug, source in parts.settings.sources.items()}
+
+    def drain(self, source: str) -> None:
+        """Work on what is due for `source` until there is nothing more to do. A source that is being drained is only
+        told to look again; one that is not configured here is somebody else's."""
+        pump = self._pumps.get(source)
+        if pump is not None:
+            pump.run()
+
+    def stop(self) -> None:
+        """Claim nothing more; calls in flight end and are written."""
+        for pump in self._pumps.values():
+            pump.stop()
+
+
+class _Pump:
+    def __init__(self, parts: Parts, source: Source) -> None:
+        self._parts = parts
+        self._source = source
+        self._slots = parts.settings.worker_concurrency
+        self._lock = threading.Lock()
+        self._running = False
+        self._again = threading.Event()
+        self._stopping = False
+        self._flights: set[Future[None]] = set()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self) -> None:
+        self._again.set()
+        with self._lock:
+            if self._running or self._stopping:
+                return
+            self._running = True
+        try:
+            self._pump()
+        finally:
+            with self._lock:
+                self._running = False
+        if self._again.is_set() and not self._stopping:
+            # Somebody rang while the last look was already over.
+            self._parts.nudge(self._source.slug)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._again.set()
+
+    def _pump(self) -> None:
+        ends = monotonic() + PUMP_SECONDS
+        while True:
+            self._again.clear()
+            claimed = 0 if self._stopping or monotonic() > ends else self._start_calls()
+            if not claimed and not self._flights:
+                return
+            self._again.wait(IDLE_LOOK)
+
+    def _start_calls(self) -> int:
+        free = self._slots - len(self._flights)
+        if free <= 0:
+            return 0
+        claims, probing = self._claim(min(free, CHUNK))
+        for claim in claims:
+            future = self._executor().submit(self._work, claim, probing=probing)
+            self._flights.add(future)
+            future.add_done_callback(self._landed)
+        return len(claims)
+
+    def _landed(self, future: "Future[None]") -> None:
+        self._flights.discard(future)
+        self._again.set()
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix=f"retrieve-{self._source.slug}")
+        return self._pool
+
+    def _claim(self, limit: int) -> tuple[list[Claim], bool]:
+        slug = self._source.slug
+        limit = min(limit, self._parts.budgets.left(slug))
+        if limit <= 0:
+            return [], False
+        lease = timedelta(seconds=self._parts.settings.lease_seconds)
+        with self._parts.database.write() as session:
+            now = database_time(session)
+            allowed = sources.state(session, slug).may_call(now)
+            if allowed == 0 or (allowed == 1 and not sources.postpone_probe(session, slug, now + PROBE_AFTER)):
+                return [], False
+            claims = resources.claim(session, slug, limit=limit if allowed is None else 1, lease=lease)
+        if claims and not self._parts.budgets.take(slug, len(claims)):
+            with self._parts.database.write() as session:
+                resources.release_claims(session, claims, database_time(session))
+            return [], False
+        return claims, allowed == 1
+
+    def _work(self, claim: Claim, *, probing: bool) -> None:
+        with structlog.contextvars.bound_contextvars(
+            source=self._source.slug, kind=claim.key.ref.kind, resource=claim.resource_id, attempt=claim.attempt
+        ):
+            situation = write.Situation(
+                timedelta(hours=self._source.retry_horizon_hours),
+                random.random(),  # noqa: S311 - it spreads retries, and keeps no secret
+                probing,
+            )
+            outcome = self._attempt(claim)
+            self._record(claim, outcome, situation)
+
+    def _attempt(self, claim: Claim) -> "tuple[Reading, Document] | Failure":
+        """Make the call and read its answer. Whatever goes wrong comes back as a Failure."""
+        missing = [key for key in CREDENTIAL_KEYS[self._source.provider] if key in self._source.missing]
+        if claim.crashes >= POISON_CRASHES:
+            return Failure(FailureKind.CRASHED, f"the worker died {claim.crashes} times in a row while working on it")
+        if missing:
+            return Failure(FailureKind.CREDENTIAL, f"{missing[0]} is not set")
+        provider = self._parts.providers[self._source.provider]
+        try:
+            request = provider.request(
+                self._source, claim.key.ref, nonce=str(uuid.uuid4()), unix_ms=unix_seconds() * 1000
+            )
+            answer = self._parts.client.fetch(provider, request)
+            return read_document(provider, self._source, claim, answer.body)
+        except RetrieveFailed as error:
+            return error.failure
+        except ConfigurationError as error:
+            return Failure(FailureKind.CREDENTIAL, error.problems[0])
+        except (UnreadableJson, UnexpectedDocument) as error:
+            return Failure(FailureKind.UNREADABLE, str(error))
+        except Exception as error:
+            log.exception("retrieve_bug")
+            return Failure(FailureKind.BUG, _where(error))
+
+    def _record(self, claim: Claim, outcome: "tuple[Reading, Document] | Failure", situation: write.Situation) -> None:
+        for last in (False,) * (WRITE_TRIES - 1) + (True,):
+            try:
+                written = self._write(claim, outcome, situation)
+            except ClaimLost:
+                self._note_fenced(claim)
+            except UNAVAILABLE as error:
+                log.warning("attempt_not_written", error=type(error).__name__, giving_up=last)
+                continue
+            except Exception as error:
+                log.exception("write_bug")
+                outcome = Failure(FailureKind.BUG, _where(error))
+                continue
+            else:
+                failure = outcome if isinstance(outcome, Failure) else None
+                log.info("attempt_written", outcome=written, error=failure.kind if failure else None)
+                self._parts.published()
+            return
+
+    def _write(
+        self, claim: Claim, outcome: "tuple[Reading, Document] | Failure", situation: write.Situation
+    ) -> AttemptOutcome:
+        with self._parts.database.write() as session:
+            if isinstance(outcome, Failure):
+                return write.write_failure(session, claim, outcome, situation)
+            reading, document = outcome
+            return write.write_document(session, claim, reading, document, situation)
+
+    def _note_fenced(self, claim: Claim) -> None:
+        log.warning("attempt_fenced")
+        with self._parts.database.write() as session:
+            resources.finish_attempt(session, claim, database_time(session), AttemptOutcome.FENCED)
+
+
+def read_document(provider: Provider, source: Source, claim: Claim, body: bytes) -> tuple[Reading, Document]:
+    """Read a provider's answer, and prepare it for keeping. Raises UnreadableJson or UnexpectedDocument."""
+    content = parse_object(body)
+    reading = provider.read(source, claim.key.ref, content)
+    paths = provider.paths(claim.key.ref)
+    kept, redacted = redact(content, paths.secrets)
+    document = Document(
+        body=json.dumps(kept, ensure_ascii=True).encode() if redacted else body,
+        redacted=redacted,
+        content=kept,
+        document_sha256=hashlib.sha256(body).hexdigest(),
+        content_sha256=content_digest(content, paths.volatile + paths.secrets),
+        api_version=provider.api_version(source),
+        mapping_version=provider.mapping_version,
+    )
+    return reading, document
+
+
+def _where(error: Exception) -> str:
+    """The error's class and the lines of code that it passed; its message could quote personal data."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return f"{type(error).__name__} at " + " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

@@ -1,0 +1,222 @@
+"""Write: everything that one attempt changes, in one transaction of the caller's.
+
+The claim's token is checked first, so an attempt that outlived its claim changes nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.domain import retry
+from worker.domain.events import Event, types_for
+from worker.domain.model import Drift, Reading, ResourceKey, ResourceRef, Verdict
+from worker.domain.retry import Effort, Failure, Hold, Park, RetryAt, Throttle
+from worker.domain.states import AttemptOutcome, Cause, EventType, FailureKind, Stage
+from worker.store import audit, inbox, outbox, resources, results, sources
+from worker.store.engine import Session, database_time
+from worker.store.resources import Claim, Want
+from worker.store.results import Document
+
+MOST_RELATED = 200
+"""No inquiry has more than a few dozen verifications. Past this the document is wrong, and a person should look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the writer needs to know besides the attempt: the source's horizon, a random number, and whether it is
+    held."""
+
+    horizon: timedelta
+    jitter: float
+    probing: bool = False
+
+
+def write_document(
+    session: Session, claim: Claim, reading: Reading, document: Document, situation: Situation
+) -> AttemptOutcome:
+    """Store what a retrieve brought back. Raises ClaimLost."""
+    now = database_time(session)
+    row = resources.lock_claimed(session, claim)
+    if situation.probing:
+        release(session, claim.key.source, now, actor="probe")
+    if _is_stale(row.read_started_at, row.provider_updated_at, claim, reading):
+        failure = Failure(FailureKind.STALE, "the document is older than the one stored")
+        return write_failure(session, claim, failure, situation, outcome=AttemptOutcome.STALE)
+    if results.is_current_content(session, claim.resource_id, row.version, document):
+        results.touch(session, claim.resource_id, now)
+        number, outcome = row.version, AttemptOutcome.UNCHANGED
+    else:
+        number, outcome = row.version + 1, AttemptOutcome.STORED
+        previous = results.current_verdict(session, claim.resource_id)
+        results.add_version(session, claim, number, reading, document, now=now)
+        outbox.append(session, _result_events(claim, number, previous, reading, now), now)
+    if reading.verdict.stage is Stage.ERASED:
+        _erase(session, claim, number, now)
+    _want_related(session, claim, reading, changed=outcome is AttemptOutcome.STORED, now=now)
+    sources.note_drift(session, claim.key.source, claim.key.ref.kind, reading.drift, now)
+    resources.settle(
+        session,
+        claim,
+        now,
+        version=number,
+        read_started_at=claim.started_at,
+        provider_updated_at=reading.provider_updated_at,
+    )
+    resources.finish_attempt(session, claim, now, outcome)
+    return outcome
+
+
+def write_failure(
+    session: Session,
+    claim: Claim,
+    failure: Failure,
+    situation: Situation,
+    *,
+    outcome: AttemptOutcome = AttemptOutcome.FAILED,
+) -> AttemptOutcome:
+    """Store why an attempt gave no document, and what follows from it. Raises ClaimLost."""
+    now = database_time(session)
+    count = claim.crashes if failure.kind is FailureKind.CRASHED else claim.failures + 1
+    decision = retry.decide(failure, Effort(count, claim.wanted_since, situation.horizon), now, situation.jitter)
+    if situation.probing and _credential_works(failure):
+        release(session, claim.key.source, now, actor="probe")
+    match decision:
+        case RetryAt(when):
+            resources.postpone(session, claim, when, failures=count, last_error=failure.detail)
+        case Throttle(until):
+            sources.throttle(session, claim.key.source, until)
+            resources.postpone(session, claim, until, last_error=failure.detail)
+        case Hold(reason, probe_at):
+            hold(session, claim.key.source, reason, now=now, probe_at=probe_at, actor="worker")
+            resources.postpone(session, claim, now, last_error=failure.detail)
+        case Park(reason):
+            _park(session, claim, failure, reason, now)
+    resources.finish_attempt(
+        session,
+        claim,
+        now,
+        outcome,
+        error=failure.kind,
+        detail=failure.detail,
+        http_status=failure.http_status,
+        request_id=failure.request_id,
+    )
+    return outcome
+
+
+def hold(session: Session, source: str, reason: str, *, now: datetime, probe_at: datetime | None, actor: str) -> bool:
+    """Hold a source, with its event and audit entry; false if it was held already."""
+    number = sources.hold(session, source, reason, now=now, probe_at=probe_at)
+    if number is None:
+        return False
+    event = Event(EventType.HELD, source, occasion=f"hold-{number}", data={"source": source, "reason": reason})
+    outbox.append(session, [event], now)
+    audit.note(session, actor, "hold", source, now=now, details={"reason": reason})
+    return True
+
+
+def release(session: Session, source: str, now: datetime, *, actor: str) -> bool:
+    """End a source's hold, with its event and audit entry; false if it was not held."""
+    number = sources.release(session, source)
+    if number is None:
+        return False
+    outbox.append(session, [Event(EventType.RELEASED, source, occasion=f"hold-{number}", data={"source": source})], now)
+    audit.note(session, actor, "release", source, now=now)
+    return True
+
+
+def _is_stale(
+    read_started_at: datetime | None, provider_updated_at: datetime | None, claim: Claim, reading: Reading
+) -> bool:
+    if read_started_at is not None and claim.started_at <= read_started_at:
+        return True
+    known, found = provider_updated_at, reading.provider_updated_at
+    return known is not None and found is not None and found < known
+
+
+def _credential_works(failure: Failure) -> bool:
+    silent = (FailureKind.CREDENTIAL, FailureKind.TIMEOUT, FailureKind.NETWORK, FailureKind.SERVER_ERROR)
+    return failure.http_status is not None and failure.kind not in silent
+
+
+def _park(session: Session, claim: Claim, failure: Failure, reason: str, now: datetime) -> None:
+    parks = resources.park(session, claim, now, reason=reason, error=failure.detail)
+    event = Event(
+        EventType.PARKED,
+        claim.key.source,
+        claim.key.ref.kind,
+        claim.key.ref.external_id,
+        occasion=f"park-{parks}",
+        data={**_subject(claim), "reason": reason, "error": failure.kind, "attempts": claim.attempt},
+    )
+    outbox.append(session, [event], now)
+
+
+def _subject(claim: Claim) -> dict[str, object]:
+    return {
+        "source": claim.key.source,
+        "provider": claim.provider,
+        "environment": claim.environment,
+        "kind": claim.key.ref.kind,
+        "external_id": claim.key.ref.external_id,
+    }
+
+
+def _result_events(
+    claim: Claim, number: int, previous: Verdict | None, reading: Reading, now: datetime
+) -> Iterable[Event]:
+    verdict = reading.verdict
+    before = None if previous is None else {"stage": previous.stage, "outcome": previous.outcome}
+    updated = reading.provider_updated_at
+    data = {
+        **_subject(claim),
+        "version": number,
+        "stage": verdict.stage,
+        "outcome": verdict.outcome,
+        "final": verdict.final,
+        "derived": reading.derived,
+        "previous": before,
+        "provider_updated_at": updated.isoformat() if updated else None,
+        "retrieved_at": now.isoformat(),
+    }
+    for event_type in types_for(previous, verdict):
+        yield Event(
+            event_type,
+            claim.key.source,
+            claim.key.ref.kind,
+            claim.key.ref.external_id,
+            number,
+            verdict.stage,
+            verdict.outcome,
+            data=data,
+        )
+
+
+def _erase(session: Session, claim: Claim, number: int, now: datetime) -> None:
+    results.erase_bodies(session, claim.resource_id, number, now)
+    inbox.erase_bodies(session, claim.resource_id, now)
+
+
+def _want_related(session: Session, claim: Claim, reading: Reading, *, changed: bool, now: datetime) -> None:
+    """Want what the document names: what is not known yet, and, if the document changed, what may have changed with it.
+
+    A final result is left alone, or every reading of an inquiry would read its verifications again. An erasure is
+    followed everywhere, because it erases those too.
+    """
+    related = list(dict.fromkeys(ref for ref in reading.related if ref != claim.key.ref))
+    if len(related) > MOST_RELATED:
+        found = Drift("related", f"more than {MOST_RELATED}")
+        sources.note_drift(session, claim.key.source, claim.key.ref.kind, [found], now)
+        related = related[:MOST_RELATED]
+    known = results.finality(session, claim.key.source, related)
+    erased = reading.verdict.stage is Stage.ERASED and changed
+    wanted = [ref for ref in related if ref not in known or erased or (changed and not known[ref])]
+    resources.mark_wanted(session, {_key(claim, ref): _related_want(claim) for ref in wanted}, now)
+
+
+def _key(claim: Claim, ref: ResourceRef) -> ResourceKey:
+    return ResourceKey(claim.key.source, ref)
+
+
+def _related_want(claim: Claim) -> Want:
+    return Want(claim.provider, claim.environment, Cause.DISCOVERED, claim.priority)

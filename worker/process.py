@@ -1,0 +1,38 @@
+"""A worker process: Celery in the main thread, ended by its supervisor's death as well as by a signal.
+
+Run as `python -m worker.process`, by the supervisor of `verisink worker`.
+"""
+
+import os
+import signal
+import threading
+import time
+
+from worker import log, settings, tasks
+
+PARENT_POLL = 1.0
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process, gracefully, once its parent is gone: nobody would end or restart it any more."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def main() -> None:
+    """Work until told to stop."""
+    loaded = settings.load()
+    log.configure(loaded.log_level, loaded.log_format)
+    end_with_parent(os.getppid())
+    tasks.make_worker_app(loaded).worker_main(
+        ["worker", "--pool=threads", "--without-gossip", "--without-mingle", "--without-heartbeat", "--quiet"]
+    )
+
+
+if __name__ == "__main__":
+    main()

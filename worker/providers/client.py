@@ -1,0 +1,166 @@
+"""The HTTP client for retrieve calls: one per worker process, shared by its threads.
+
+No redirects (a credential must not follow one), no proxies from the environment, a deadline on the whole call, and a
+cap on the answer's size. Nothing that a provider sends is quoted in an error.
+"""
+
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Self
+
+import httpcore
+import httpx
+
+from worker.domain.retry import Failure
+from worker.domain.states import FailureKind
+from worker.providers.base import ErrorResponse, OutboundRequest, Provider, seconds
+from worker.providers.deadline import DeadlineBackend, deadline
+
+WAIT_TIMEOUT = 10.0
+"""The longest silence within a call. Providers answer within a second; longer silence is an outage."""
+
+ERROR_BODY_BYTES = 16 * 1024
+"""Enough of an error's body to read its code."""
+
+NOTHING_IN_IT = frozenset({204, 205})
+"""Successes that bring no document; Verifik's older API says so for a record that it does not find."""
+
+_FAILURES: tuple[tuple[type[Exception], FailureKind], ...] = (
+    (httpx.TimeoutException, FailureKind.TIMEOUT),
+    (httpx.DecodingError, FailureKind.UNREADABLE),
+    (httpx.TransportError, FailureKind.NETWORK),
+    (httpx.HTTPError, FailureKind.NETWORK),
+    (httpx.InvalidURL, FailureKind.REJECTED),
+    (httpx.StreamError, FailureKind.NETWORK),
+)
+"""What httpx raises, from the special to the general, and what each means. A test holds it complete."""
+
+
+class RetrieveFailed(Exception):
+    """A retrieve call gave no document; `failure` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's 2xx answer, whole."""
+
+    status: int
+    body: bytes
+    request_id: str | None
+
+
+class ProviderClient:
+    """Makes retrieve calls. Thread-safe; close it when the process ends."""
+
+    def __init__(self, *, call_deadline: float, max_bytes: int, connections: int = 100) -> None:
+        self._deadline = call_deadline
+        self._max_bytes = max_bytes
+        self._client = httpx.Client(
+            transport=_Transport(connections),
+            timeout=httpx.Timeout(min(WAIT_TIMEOUT, call_deadline)),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"User-Agent": "verisink"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._client.close()
+
+    def fetch(self, provider: Provider, request: OutboundRequest) -> Answer:
+        """Make the call. Raises RetrieveFailed for everything but a whole 2xx answer."""
+        try:
+            with (
+                deadline(self._deadline),
+                self._client.stream("GET", request.url, headers=dict(request.headers)) as response,
+            ):
+                request_id = _request_id(response)
+                if not response.is_success or response.status_code in NOTHING_IN_IT:
+                    raise RetrieveFailed(_refusal(provider, response, self._read(response, ERROR_BODY_BYTES)))
+                body = self._read(response, self._max_bytes + 1)
+        except tuple(kind for kind, _ in _FAILURES) as error:
+            raise RetrieveFailed(_failure(error)) from None
+        if len(body) > self._max_bytes:
+            detail = f"the answer is larger than {self._max_bytes} bytes"
+            raise RetrieveFailed(Failure(FailureKind.UNREADABLE, detail, response.status_code, request_id=request_id))
+        return Answer(response.status_code, body, request_id)
+
+    @staticmethod
+    def _read(response: httpx.Response, limit: int) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size >= limit:
+                break
+        return b"".join(chunks)[:limit]
+
+
+class _Transport(httpx.HTTPTransport):
+    """httpx's own transport, with connections that keep to the deadline; httpx has no public way to say so."""
+
+    def __init__(self, connections: int) -> None:
+        super().__init__(trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=30.0,
+            network_backend=DeadlineBackend(),
+        )
+
+
+def _failure(error: Exception) -> Failure:
+    kind = next(kind for special, kind in _FAILURES if isinstance(error, special))
+    return Failure(kind, type(error).__name__)
+
+
+def _refusal(provider: Provider, response: httpx.Response, body: bytes) -> Failure:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    kind = provider.classify(ErrorResponse(response.status_code, headers, body))
+    return Failure(
+        kind,
+        f"the provider answered {response.status_code}",
+        http_status=response.status_code,
+        retry_after=_retry_after(headers),
+        request_id=_request_id(response),
+    )
+
+
+def _retry_after(headers: dict[str, str]) -> timedelta | None:
+    """`Retry-After` in seconds or as a date; else Persona's `RateLimit-Reset`, which is in seconds."""
+    value = headers.get("retry-after")
+    found = seconds(value)
+    if value and found is None:
+        try:
+            when = parsedate_to_datetime(value)
+            sent = parsedate_to_datetime(headers.get("date", ""))
+        except ValueError:
+            return None
+        return max(_aware(when) - _aware(sent), timedelta(0))
+    return found if found is not None else seconds(headers.get("ratelimit-reset"))
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _request_id(response: httpx.Response) -> str | None:
+    value: str | None = response.headers.get("request-id") or response.headers.get("x-request-id")
+    return value[:128] if value else None

@@ -1,0 +1,155 @@
+"""Results as readers see them: the current ones, and every version that ever was."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from worker.domain.model import ResourceKey
+from worker.domain.strict_json import Json, parse
+from worker.reports import cursor
+from worker.reports.build import each
+from worker.store import query_results
+from worker.store.engine import Session
+from worker.store.query import Record
+from worker.store.query_results import Position, ResultFilter
+from worker.store.types import storable_json
+
+__all__ = ["Check", "Result", "ResultDetail", "ResultFilter", "ResultPage", "Version", "history", "page", "result"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A line of the list of results, as in `v1_results`. What only the current version knows is None for earlier
+    ones."""
+
+    source: str
+    provider: str
+    environment: str
+    kind: str
+    external_id: str
+    reference: str | None
+    stage: str
+    outcome: str
+    final: bool
+    derived: bool | None
+    provider_status: str | None
+    score: float | None
+    version: int
+    mapping_version: int
+    provider_created_at: datetime | None
+    provider_updated_at: datetime | None
+    completed_at: datetime | None
+    first_seen_at: datetime
+    retrieved_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One named test inside a result. An erased version's checks have lost their reasons and details."""
+
+    name: str
+    outcome: str
+    provider_outcome: str | None
+    score: float | None
+    threshold: float | None
+    required: bool | None
+    reasons: list[str]
+    details: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultDetail(Result):
+    """One result, whole. `document` is None once it was erased."""
+
+    checks: tuple[Check, ...]
+    document: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A line of a result's history, as in `v1_history`."""
+
+    version: int
+    stage: str
+    outcome: str
+    final: bool
+    provider_status: str | None
+    mapping_version: int
+    api_version: str | None
+    retrieved_at: datetime
+    cause: str
+    document_sha256: str
+    redacted: bool
+    erased_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPage:
+    """Some results, and the cursor behind the last of them; None at the end of the list."""
+
+    items: tuple[Result, ...]
+    next_cursor: str | None
+
+
+def page(
+    session: Session,
+    wanted: ResultFilter,
+    *,
+    limit: int,
+    after: str | None = None,
+    newest_first: bool = False,
+) -> ResultPage:
+    """Results in order of change, from behind the cursor `after`. Raises BadCursor.
+
+    Oldest first, a result that changes meanwhile comes again at the end, and none is missed.
+    """
+    position = None if after is None else cursor.decode(after)
+    found = query_results.result_page(session, wanted, after=position, limit=limit + 1, newest_first=newest_first)
+    more = len(found) > limit
+    items = each(Result, (_without_id(item) for item in found[:limit]))
+    return ResultPage(items, cursor.encode(_position(found[limit - 1])) if more else None)
+
+
+def _without_id(record: Record) -> Record:
+    return {name: value for name, value in record.items() if name != "resource_id"}
+
+
+def _position(record: Record) -> Position:
+    updated_at, resource_id = record["updated_at"], record["resource_id"]
+    if not isinstance(updated_at, datetime) or not isinstance(resource_id, int):
+        raise TypeError("a result has no place in its list")
+    return Position(updated_at, resource_id)
+
+
+def result(
+    session: Session, key: ResourceKey, *, version: int | None = None, as_of: datetime | None = None
+) -> ResultDetail | None:
+    """One result with its checks and its document: the current one, version `version`, or the one of the time
+    `as_of`."""
+    if version is None and as_of is None:
+        found = query_results.result(session, key)
+    else:
+        found = _past(query_results.version(session, key, number=version, as_of=as_of))
+    if found is None:
+        return None
+    number = found["version"]
+    checks = query_results.checks_of(session, key, number if isinstance(number, int) else 0)
+    [detail] = each(ResultDetail, [{**found, "checks": each(Check, checks)}])
+    return detail
+
+
+def _past(record: Record | None) -> Record | None:
+    """The record with the kept bytes read into a document, which says the same as that of a current result."""
+    if record is None:
+        return None
+    body = record["body"]
+    document = storable_json(parse(body)) if isinstance(body, bytes) else None
+    return {**{name: value for name, value in record.items() if name != "body"}, "document": document}
+
+
+def history(
+    session: Session, key: ResourceKey, *, after: int = 0, limit: int, newest_first: bool = False
+) -> tuple[Version, ...]:
+    """The versions with numbers above `after`, in order; empty if there is no such result."""
+    return each(Version, query_results.history(session, key, after=after, limit=limit, newest_first=newest_first))

@@ -1,0 +1,158 @@
+"""How things stand: open work, held sources, sinks that lag. Cheap at any size of the database."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from worker.reports.build import each
+from worker.store import leases, query_status, sources
+from worker.store.engine import Session, database_time
+from worker.store.sources import SourceState
+
+MOST_UNREADABLE = 1000
+"""Past this, how many more cannot be read makes no difference to anybody."""
+
+MOST_DRIFT = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWork:
+    """Work that is not finished: waiting for its turn, being done, or parked."""
+
+    waiting: int = 0
+    claimed: int = 0
+    parked: int = 0
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """One source. `state` is `active`, `held` or `throttled`; one that is not configured is worked on by nobody."""
+
+    source: str
+    configured: bool
+    state: str
+    reason: str | None
+    since: datetime | None
+    until: datetime | None
+    waiting: int
+    claimed: int
+    parked: int
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedCount:
+    """How many resources of a source are parked for one reason."""
+
+    source: str
+    reason: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftIssue:
+    """A value that a mapping does not know."""
+
+    source: str
+    kind: str
+    field: str
+    value: str
+    seen: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatus:
+    """How far a sink is behind the numbered events."""
+
+    sink: str
+    position: int
+    lag: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How things stand at `at`. `unreadable` stops counting at MOST_UNREADABLE."""
+
+    at: datetime
+    waiting: int
+    claimed: int
+    parked: int
+    oldest_unfinished_seconds: float | None
+    sources: tuple[SourceStatus, ...]
+    parked_reasons: tuple[ParkedCount, ...]
+    unreadable: int
+    drift: tuple[DriftIssue, ...]
+    last_sequence: int
+    sinks: tuple[SinkStatus, ...]
+    last_sweep_at: datetime | None
+
+
+def status(session: Session, configured: Iterable[str] = ()) -> Status:
+    """How things stand, for the `configured` sources and any other that has open work or is held."""
+    now = database_time(session)
+    work = _open_work(session, now)
+    cursors = query_status.cursor_values(session)
+    last = cursors.get("events", 0)
+    sweep_ends = query_status.lease_end(session, leases.SWEEP)
+    return Status(
+        at=now,
+        waiting=sum(item.waiting for item in work.values()),
+        claimed=sum(item.claimed for item in work.values()),
+        parked=sum(item.parked for item in work.values()),
+        oldest_unfinished_seconds=_age(min((item.oldest for item in work.values() if item.oldest), default=None), now),
+        sources=_sources(session, work, frozenset(configured), now),
+        parked_reasons=each(ParkedCount, query_status.parked_reasons(session)),
+        unreadable=query_status.count_unreadable(session, MOST_UNREADABLE),
+        drift=each(DriftIssue, query_status.drift(session, MOST_DRIFT)),
+        last_sequence=last,
+        sinks=tuple(
+            SinkStatus(sink=name.removeprefix("sink:"), position=value, lag=last - value)
+            for name, value in sorted(cursors.items())
+            if name.startswith("sink:")
+        ),
+        last_sweep_at=sweep_ends - leases.SWEEP_LASTING if sweep_ends else None,
+    )
+
+
+def _open_work(session: Session, now: datetime) -> dict[str, OpenWork]:
+    found = query_status.open_work(session, now)
+    work = each(OpenWork, ({name: row[name] for name in row if name != "source"} for row in found))
+    return {str(row["source"]): item for row, item in zip(found, work, strict=True)}
+
+
+def _sources(
+    session: Session, work: dict[str, OpenWork], configured: frozenset[str], now: datetime
+) -> tuple[SourceStatus, ...]:
+    states = sources.states(session)
+    troubled = {slug for slug, state in states.items() if state.may_call(now) is not None}
+    return tuple(
+        _source(states.get(slug, SourceState(slug)), work.get(slug, OpenWork()), slug in configured, now)
+        for slug in sorted(configured | work.keys() | troubled)
+    )
+
+
+def _source(state: SourceState, work: OpenWork, configured: bool, now: datetime) -> SourceStatus:
+    name, reason, since, until = "active", None, None, None
+    if state.held_at is not None:
+        name, reason, since, until = "held", state.hold_reason, state.held_at, state.probe_at
+    elif state.may_call(now) == 0:
+        name, reason, until = "throttled", "the provider asked to slow down", state.throttled_until
+    return SourceStatus(
+        source=state.source,
+        configured=configured,
+        state=name,
+        reason=reason,
+        since=since,
+        until=until,
+        waiting=work.waiting,
+        claimed=work.claimed,
+        parked=work.parked,
+        oldest_seconds=_age(work.oldest, now),
+    )
+
+
+def _age(since: datetime | None, now: datetime) -> float | None:
+    return None if since is None else max((now - since).total_seconds(), 0.0)

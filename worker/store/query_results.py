@@ -1,0 +1,185 @@
+"""Reading results: lists by keyset, one result, and its past. Nothing here writes."""
+
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, and_, literal, select, tuple_
+
+from worker.domain.model import ResourceKey
+from worker.store.engine import Session
+from worker.store.query import Record, record, records
+from worker.store.tables import checks, resources, result_documents, results, version_bodies, versions
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """What a reader wants to see; None is everything. `updated_after` is exclusive."""
+
+    source: str | None = None
+    provider: str | None = None
+    kind: str | None = None
+    stage: str | None = None
+    outcome: str | None = None
+    reference: str | None = None
+    updated_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the list of results, which is ordered by time of change and then by resource."""
+
+    updated_at: datetime
+    resource_id: int
+
+
+_NAMES = (resources.c.source, resources.c.provider, resources.c.environment, resources.c.kind, resources.c.external_id)
+_DETAILS = (
+    results.c.reference,
+    results.c.score,
+    results.c.derived,
+    results.c.provider_created_at,
+    results.c.provider_updated_at,
+    results.c.completed_at,
+)
+_RESULT = (
+    *_NAMES,
+    *_DETAILS,
+    results.c.stage,
+    results.c.outcome,
+    results.c.final,
+    results.c.provider_status,
+    results.c.version,
+    results.c.mapping_version,
+    resources.c.created_at.label("first_seen_at"),
+    results.c.retrieved_at,
+    results.c.updated_at,
+)
+
+
+def result_page(
+    session: Session, wanted: ResultFilter, *, after: Position | None, limit: int, newest_first: bool = False
+) -> list[Record]:
+    """Results in order of change, from behind `after`; each record also has its `resource_id`.
+
+    A result that changes while somebody pages moves to the end of the list: oldest first, nobody misses it.
+    """
+    order = (results.c.updated_at, results.c.resource_id)
+    query = select(*_RESULT, results.c.resource_id).join(resources, resources.c.id == results.c.resource_id)
+    query = query.where(*_conditions(wanted)).limit(limit)
+    query = query.order_by(*(column.desc() for column in order)) if newest_first else query.order_by(*order)
+    if after is not None:
+        place = tuple_(literal(after.updated_at, results.c.updated_at.type), literal(after.resource_id))
+        query = query.where(tuple_(*order) < place if newest_first else tuple_(*order) > place)
+    return records(session, query)
+
+
+def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:
+    equal = {
+        resources.c.source: wanted.source,
+        resources.c.provider: wanted.provider,
+        resources.c.kind: wanted.kind,
+        results.c.stage: wanted.stage,
+        results.c.outcome: wanted.outcome,
+        results.c.reference: wanted.reference,
+    }
+    conditions = [column == value for column, value in equal.items() if value is not None]
+    if wanted.updated_after is not None:
+        conditions.append(results.c.updated_at > wanted.updated_after)
+    return conditions
+
+
+def result(session: Session, key: ResourceKey) -> Record | None:
+    """The current result with its `document`; None before the first version."""
+    return record(
+        session,
+        _of(key, select(*_RESULT, result_documents.c.document))
+        .join(results, results.c.resource_id == resources.c.id)
+        .join(result_documents, result_documents.c.resource_id == resources.c.id),
+    )
+
+
+def version(session: Session, key: ResourceKey, *, number: int | None, as_of: datetime | None) -> Record | None:
+    """The version with this number, or the newest that was retrieved by `as_of`, and its `body`: None once erased.
+
+    What only the result knows, such as its reference, is there for the current version and null for earlier ones.
+    """
+    chosen = versions.c.number == number if as_of is None else versions.c.retrieved_at <= as_of
+    found = record(
+        session,
+        _of(key, select(*_NAMES, *_DETAILS, *_VERSION, version_bodies.c.body))
+        .join(versions, versions.c.resource_id == resources.c.id)
+        .join(version_bodies, version_bodies.c.version_id == versions.c.id)
+        .outerjoin(results, and_(results.c.resource_id == resources.c.id, results.c.version == versions.c.number))
+        .where(chosen)
+        .order_by(versions.c.number.desc())
+        .limit(1),
+    )
+    if found is None:
+        return None
+    packed = found["body"]
+    return {**found, "body": zlib.decompress(packed) if isinstance(packed, bytes) else None}
+
+
+_VERSION = (
+    versions.c.stage,
+    versions.c.outcome,
+    versions.c.final,
+    versions.c.provider_status,
+    versions.c.number.label("version"),
+    versions.c.mapping_version,
+    resources.c.created_at.label("first_seen_at"),
+    versions.c.retrieved_at,
+    versions.c.retrieved_at.label("updated_at"),
+)
+
+
+def checks_of(session: Session, key: ResourceKey, number: int) -> list[Record]:
+    """The checks of one version, in the provider's order."""
+    columns = [column for column in checks.c if column.name not in ("version_id", "position")]
+    return records(
+        session,
+        _of(key, select(*columns))
+        .join(versions, versions.c.resource_id == resources.c.id)
+        .join(checks, checks.c.version_id == versions.c.id)
+        .where(versions.c.number == number)
+        .order_by(checks.c.position),
+    )
+
+
+def history(
+    session: Session, key: ResourceKey, *, after: int = 0, limit: int, newest_first: bool = False
+) -> list[Record]:
+    """The versions with numbers above `after`, in order."""
+    query = (
+        _of(key, select(*_HISTORY))
+        .join(versions, versions.c.resource_id == resources.c.id)
+        .join(version_bodies, version_bodies.c.version_id == versions.c.id)
+        .where(versions.c.number > after)
+        .limit(limit)
+    )
+    return records(session, query.order_by(versions.c.number.desc() if newest_first else versions.c.number))
+
+
+_HISTORY = (
+    versions.c.number.label("version"),
+    versions.c.stage,
+    versions.c.outcome,
+    versions.c.final,
+    versions.c.provider_status,
+    versions.c.mapping_version,
+    versions.c.api_version,
+    versions.c.retrieved_at,
+    versions.c.cause,
+    versions.c.document_sha256,
+    versions.c.redacted,
+    version_bodies.c.erased_at,
+)
+
+
+def _of(key: ResourceKey, query: Select[tuple[object, ...]]) -> Select[tuple[object, ...]]:
+    return query.select_from(resources).where(
+        resources.c.source == key.source,
+        resources.c.kind == key.ref.kind,
+        resources.c.external_id == key.ref.external_id,
+    )

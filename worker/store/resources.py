@@ -1,0 +1,274 @@
+"""Resources: what is wanted, who may work on it, and when. All times come from the database's clock.
+
+To claim is to move `due_at` past the lease and to stamp a token; an expired lease is the retry. There is no
+'processing' state to get stuck in.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Row, and_, case, func, literal, or_, select, update
+from sqlalchemy.orm import Session
+
+from worker.domain.model import ResourceKey, ResourceRef
+from worker.domain.states import AttemptOutcome, Cause, Priority
+from worker.errors import ClaimLost
+from worker.store.engine import database_time, insert
+from worker.store.tables import attempts, resources
+
+POISON = "poison"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Somebody wants a newer document. `count` 0 only wakes work that is still open."""
+
+    provider: str
+    environment: str
+    cause: Cause
+    priority: Priority = Priority.LIVE
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A time-limited right to work on a resource. `started_at` is the database's time of the claim."""
+
+    resource_id: int
+    key: ResourceKey
+    provider: str
+    environment: str
+    token: uuid.UUID
+    attempt: int
+    wanted: int
+    cause: Cause
+    priority: Priority
+    failures: int
+    crashes: int
+    wanted_since: datetime
+    started_at: datetime
+
+
+def mark_wanted(session: Session, wants: Mapping[ResourceKey, Want], now: datetime) -> dict[ResourceKey, int]:
+    """Note that each resource is wanted, creating those not known yet; returns their row ids.
+
+    Work in flight is left alone: whoever holds the claim sees at the end that more was wanted meanwhile. Everything
+    else that is open becomes due now, parked work too, except poison: that would only crash the next worker.
+    """
+    if not wants:
+        return {}
+    rows = [_new_row(key, wants[key], now) for key in sorted(wants)]
+    statement = insert(session, resources)
+    new = statement.excluded
+    open_work = or_(new.wanted > 0, resources.c.wanted > resources.c.retrieved)
+    in_flight = and_(resources.c.claim_token.is_not(None), resources.c.due_at > now)
+    untouched = or_(in_flight, ~open_work, func.coalesce(resources.c.park_reason, "") == POISON)
+    upsert = statement.on_conflict_do_update(
+        index_elements=[resources.c.source, resources.c.kind, resources.c.external_id],
+        set_={
+            "wanted": resources.c.wanted + new.wanted,
+            # Work that was parked starts over: it gets the whole horizon again.
+            "wanted_since": case(
+                (
+                    and_(open_work, resources.c.parked_at.is_(None)),
+                    func.coalesce(resources.c.wanted_since, now),
+                ),
+                (open_work, now),
+            ),
+            "due_at": case((untouched, resources.c.due_at), else_=now),
+            "parked_at": case((untouched, resources.c.parked_at)),
+            "park_reason": case((untouched, resources.c.park_reason)),
+            "failures": case((resources.c.parked_at.is_(None), resources.c.failures), else_=0),
+            "priority": case(
+                (or_(resources.c.due_at.is_(None), new.priority < resources.c.priority), new.priority),
+                else_=resources.c.priority,
+            ),
+            "cause": case((new.wanted > 0, new.cause), else_=resources.c.cause),
+        },
+    ).returning(resources.c.id, resources.c.source, resources.c.kind, resources.c.external_id)
+    found = session.execute(upsert, rows)
+    return {ResourceKey(row.source, ResourceRef(row.kind, row.external_id)): row.id for row in found}
+
+
+def _new_row(key: ResourceKey, want: Want, now: datetime) -> dict[str, object]:
+    return {
+        "source": key.source,
+        "kind": key.ref.kind,
+        "external_id": key.ref.external_id,
+        "provider": want.provider,
+        "environment": want.environment,
+        "created_at": now,
+        "cause": want.cause,
+        "priority": int(want.priority),
+        "wanted": want.count,
+        "wanted_since": now if want.count else None,
+        "due_at": now if want.count else None,
+    }
+
+
+def claim(session: Session, source: str, *, limit: int, lease: timedelta) -> list[Claim]:
+    """Claim up to `limit` of the source's most urgent due resources and book an attempt on each.
+
+    A resource whose last claim ran out without an answer counts one crash more.
+    """
+    now = database_time(session)
+    due = and_(resources.c.source == source, resources.c.due_at <= now)
+    candidates = (
+        select(resources.c.id)
+        .where(due)
+        .order_by(resources.c.priority, resources.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        # PostgreSQL may run a sub-select once for each row, and the limit would count anew; a locking CTE runs once.
+        .cte("candidates")
+    )
+    token = uuid.uuid4()
+    taken = session.execute(
+        update(resources)
+        .where(resources.c.id.in_(select(candidates.c.id)), due)
+        .values(
+            due_at=now + lease,
+            claim_token=token,
+            attempts=resources.c.attempts + 1,
+            crashes=resources.c.crashes + case((resources.c.claim_token.is_not(None), 1), else_=0),
+        )
+        .returning(*resources.c)
+    ).all()
+    claims = [_claim(row, token, now) for row in taken]
+    _book_attempts(session, claims)
+    return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
+
+
+def _claim(row: Row[tuple[object, ...]], token: uuid.UUID, now: datetime) -> Claim:
+    return Claim(
+        resource_id=row.id,
+        key=ResourceKey(row.source, ResourceRef(row.kind, row.external_id)),
+        provider=row.provider,
+        environment=row.environment,
+        token=token,
+        attempt=row.attempts,
+        wanted=row.wanted,
+        cause=Cause(row.cause),
+        priority=Priority(row.priority),
+        failures=row.failures,
+        crashes=row.crashes,
+        wanted_since=row.wanted_since or now,
+        started_at=now,
+    )
+
+
+def _book_attempts(session: Session, claims: Sequence[Claim]) -> None:
+    if not claims:
+        return
+    crashed = [item.resource_id for item in claims if item.crashes]
+    if crashed:
+        session.execute(
+            update(attempts)
+            .where(attempts.c.resource_id.in_(crashed), attempts.c.outcome.is_(None))
+            .values(outcome=AttemptOutcome.CRASHED, finished_at=claims[0].started_at)
+        )
+    session.execute(
+        insert(session, attempts),
+        [
+            {
+                "resource_id": item.resource_id,
+                "number": item.attempt,
+                "cause": item.cause,
+                "started_at": item.started_at,
+            }
+            for item in claims
+        ],
+    )
+
+
+def lock_claimed(session: Session, claim: Claim) -> Row[tuple[object, ...]]:
+    """The claimed resource's row, locked until the transaction ends. Raises ClaimLost if the claim is no longer
+    ours."""
+    row = session.execute(
+        select(*resources.c)
+        .where(resources.c.id == claim.resource_id, resources.c.claim_token == claim.token)
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise ClaimLost(f"attempt {claim.attempt} of resource {claim.resource_id} came back after its claim had ended")
+    return row
+
+
+def settle(session: Session, claim: Claim, now: datetime, **changes: object) -> None:
+    """End a claim with success. What was wanted meanwhile makes the resource due again at once."""
+    more = resources.c.wanted > claim.wanted
+    _end_claim(
+        session,
+        claim,
+        retrieved=claim.wanted,
+        due_at=case((more, literal(now, resources.c.due_at.type))),
+        wanted_since=case((more, literal(now, resources.c.due_at.type))),
+        failures=0,
+        crashes=0,
+        last_error=None,
+        **changes,
+    )
+
+
+def postpone(session: Session, claim: Claim, due_at: datetime, **changes: object) -> None:
+    """End a claim without a document and try again at `due_at`."""
+    _end_claim(session, claim, due_at=due_at, crashes=0, **changes)
+
+
+def park(session: Session, claim: Claim, now: datetime, *, reason: str, error: str | None) -> int:
+    """End a claim and stop until an operator, or a new notification, asks again. Returns how often it was parked."""
+    _end_claim(
+        session,
+        claim,
+        due_at=None,
+        parked_at=now,
+        park_reason=reason,
+        parks=resources.c.parks + 1,
+        last_error=error,
+    )
+    parks: int = session.execute(select(resources.c.parks).where(resources.c.id == claim.resource_id)).scalar_one()
+    return parks
+
+
+def _end_claim(session: Session, claim: Claim, **values: object) -> None:
+    changed = session.execute(
+        update(resources)
+        .where(resources.c.id == claim.resource_id, resources.c.claim_token == claim.token)
+        .values(claim_token=None, **values)
+        .returning(resources.c.id)
+    ).all()
+    if len(changed) != 1:
+        raise ClaimLost(f"attempt {claim.attempt} of resource {claim.resource_id} came back after its claim had ended")
+
+
+def finish_attempt(session: Session, claim: Claim, now: datetime, outcome: AttemptOutcome, **values: object) -> None:
+    """Write down how the attempt ended; `values` are further columns of `attempts`."""
+    session.execute(
+        update(attempts)
+        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number == claim.attempt)
+        .values(outcome=outcome, finished_at=now, **values)
+    )
+
+
+def release_claims(session: Session, claims: Iterable[Claim], now: datetime) -> None:
+    """Give back claims whose call was never made, as when a worker stops: due again now, and no crash."""
+    for item in claims:
+        session.execute(
+            update(resources)
+            .where(resources.c.id == item.resource_id, resources.c.claim_token == item.token)
+            .values(claim_token=None, due_at=now)
+        )
+        finish_attempt(session, item, now, AttemptOutcome.FAILED, error="not_made", detail="the worker was stopping")
+
+
+def sources_due(session: Session, sources: Iterable[str]) -> list[str]:
+    """Those of `sources` that have work due now."""
+    now = database_time(session)
+    return [slug for slug in sources if _any_due(session, slug, now)]
+
+
+def _any_due(session: Session, source: str, now: datetime) -> bool:
+    found = select(resources.c.id).where(resources.c.source == source, resources.c.due_at <= now).limit(1)
+    return session.execute(found).first() is not None

@@ -1,0 +1,123 @@
+"""What is known of a source at run time: held, throttled, and values that its mapping does not know."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.orm import Session
+
+from worker.domain.model import Drift
+from worker.store.engine import insert
+from worker.store.tables import drift_issues, source_states
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """A source's row. `probe_at` is when a held source is tried with one call; None: when an operator releases it."""
+
+    source: str
+    held_at: datetime | None = None
+    hold_reason: str | None = None
+    probe_at: datetime | None = None
+    holds: int = 0
+    throttled_until: datetime | None = None
+
+    def may_call(self, now: datetime) -> int | None:
+        """How many calls may be made now: None is as many as the budget gives, 1 is a probe, 0 is none."""
+        if self.held_at is not None:
+            return 1 if self.probe_at is not None and self.probe_at <= now else 0
+        return 0 if self.throttled_until is not None and self.throttled_until > now else None
+
+
+def state(session: Session, source: str, *, lock: bool = False) -> SourceState:
+    """The source's state; a source that was never in trouble has no row."""
+    query = select(*source_states.c).where(source_states.c.source == source)
+    row = session.execute(query.with_for_update() if lock else query).one_or_none()
+    return _state(row) if row else SourceState(source)
+
+
+def states(session: Session) -> dict[str, SourceState]:
+    """The state of every source that has one."""
+    return {row.source: _state(row) for row in session.execute(select(*source_states.c))}
+
+
+def _state(row: Row[tuple[object, ...]]) -> SourceState:
+    return SourceState(row.source, row.held_at, row.hold_reason, row.probe_at, row.holds, row.throttled_until)
+
+
+def hold(session: Session, source: str, reason: str, *, now: datetime, probe_at: datetime | None) -> int | None:
+    """Hold the source. Returns how often it has been held by now, or None if it was held already."""
+    ensure_row(session, source)
+    before = state(session, source, lock=True)
+    if before.held_at is not None:
+        session.execute(
+            update(source_states).where(source_states.c.source == source).values(probe_at=probe_at, hold_reason=reason)
+        )
+        return None
+    session.execute(
+        update(source_states)
+        .where(source_states.c.source == source)
+        .values(held_at=now, hold_reason=reason, probe_at=probe_at, holds=before.holds + 1)
+    )
+    return before.holds + 1
+
+
+def release(session: Session, source: str) -> int | None:
+    """End the hold. Returns which hold it was, counted from 1, or None if the source was not held."""
+    row = session.execute(
+        update(source_states)
+        .where(source_states.c.source == source, source_states.c.held_at.is_not(None))
+        .values(held_at=None, hold_reason=None, probe_at=None)
+        .returning(source_states.c.holds)
+    ).one_or_none()
+    return row.holds if row else None
+
+
+def postpone_probe(session: Session, source: str, probe_at: datetime) -> bool:
+    """Take the right to probe a held source, by moving the next probe away; false if somebody else just did."""
+    taken = session.execute(
+        update(source_states)
+        .where(source_states.c.source == source, source_states.c.probe_at < probe_at)
+        .values(probe_at=probe_at)
+        .returning(source_states.c.source)
+    )
+    return taken.first() is not None
+
+
+def throttle(session: Session, source: str, until: datetime) -> None:
+    """Let the source wait; a later end that is already set stays."""
+    ensure_row(session, source)
+    session.execute(
+        update(source_states)
+        .where(
+            source_states.c.source == source,
+            (source_states.c.throttled_until.is_(None)) | (source_states.c.throttled_until < until),
+        )
+        .values(throttled_until=until)
+    )
+
+
+def ensure_row(session: Session, source: str) -> None:
+    """Make sure that there is a row to lock."""
+    session.execute(insert(session, source_states).values(source=source, holds=0).on_conflict_do_nothing())
+
+
+def note_drift(session: Session, source: str, kind: str, drift: Iterable[Drift], now: datetime) -> None:
+    """Count values that the mapping does not know, one row for each."""
+    for issue in sorted(drift, key=lambda item: (item.field, item.value)):
+        statement = insert(session, drift_issues).values(
+            source=source,
+            kind=kind,
+            field=issue.field,
+            value=issue.value[:200],
+            seen=1,
+            first_seen_at=now,
+            last_seen_at=now,
+        )
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=list(drift_issues.primary_key.columns),
+                set_={"seen": drift_issues.c.seen + 1, "last_seen_at": now},
+            )
+        )
