@@ -1,4 +1,4 @@
-"""How Alembic runs: one migration at a time, in one transaction, and never waiting long for a lock that readers hold."""
+"""How Alembic runs: one migration at a time, in one transaction, never waiting long for a lock that readers hold."""
 
 from alembic import context
 from sqlalchemy import Connection, Engine, create_engine, text

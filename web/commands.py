@@ -84,7 +84,7 @@ def say_ready(loaded: Settings, url: str, *, as_json: bool) -> None:
 
 def webhook_url(source: Source, url: str) -> str:
     """What to configure at the provider. A token is a secret, so its place is shown and not the token."""
-    token = "/<webhook token>" if WEBHOOK_SECRET_KEYS[source.provider] == "webhook_tokens" else ""
+    token = "/<webhook token>" if WEBHOOK_SECRET_KEYS.get(source.provider) == "webhook_tokens" else ""
     return f"{url}/webhooks/{source.slug}{token}"
 
 

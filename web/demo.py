@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -316,20 +317,21 @@ def _reversed(stage: Stage, ref: Ref) -> Json | None:
 
 def _show_results(stage: Stage) -> None:
     listed: list[Json] = stage.api.get("/api/v1/results", params={"limit": 100}).json()["items"]
-    table = Table(title="\nThe results database (view v1_results)", title_justify="left", title_style="bold")
-    table.add_column("source", no_wrap=True, min_width=7)
-    table.add_column("kind", no_wrap=True, min_width=20)
+    table = Table(title="\nThe results database (view v1_results)", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("source", "kind"):
+        table.add_column(column, no_wrap=True)
     table.add_column("id", no_wrap=True, max_width=10)
-    table.add_column("verdict", no_wrap=True, min_width=8)
-    table.add_column("version", justify="right")
-    table.add_column("checks: passed/failed/other", justify="right")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("v", justify="right")
+    table.add_column("+ / - / ?", no_wrap=True, justify="right")
     for row in sorted(listed, key=lambda item: (str(item["source"]), str(item["kind"]))):
         path = f"/api/v1/results/{row['source']}/{row['kind']}/{row['external_id']}"
         checks: list[Json] = stage.api.get(path).json()["checks"]
         cells = [str(row[name]) for name in ("source", "kind", "external_id", "outcome", "version")]
         table.add_row(*cells, _counts([str(check["outcome"]) for check in checks]))
     stage.console.print(table)
-    stage.console.print(f"{len(stage.events())} events in v1_events, each of them once.")
+    stage.console.print("  + / - / ?: checks that passed, failed, or say neither", style="dim", highlight=False)
+    stage.console.print(f"\n{len(stage.events())} events in v1_events, each of them once.")
 
 
 def _counts(outcomes: list[str]) -> str:

@@ -1,6 +1,8 @@
-"""A web process of `verisink web`: run as `python -m web.process <number of the listening socket>`."""
+"""A web process of `verisink web`.
 
-import os
+Run as `python -m web.process <number of the listening socket> <process id of the supervisor>`.
+"""
+
 import socket
 import sys
 
@@ -13,7 +15,7 @@ def main() -> None:
     """Serve until told to stop."""
     loaded = settings.load()
     log.configure(loaded.log_level, loaded.log_format)
-    end_with_parent(os.getppid())
+    end_with_parent(int(sys.argv[2]))
     serve_receiver(loaded, socket.socket(fileno=int(sys.argv[1])))
 
 

@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import structlog
@@ -13,11 +15,14 @@ from web.waitress_server import serve
 from worker import tasks
 from worker.celery_app import make_app, ring, worker_threads
 from worker.embedded import EmbeddedWorker
+from worker.errors import SchemaMismatch
 from worker.instance_lock import only_instance
 from worker.runtime import Runtime
 from worker.settings import MEBIBYTE, Settings
 from worker.store import schema
+from worker.store.engine import UNAVAILABLE
 from worker.supervisor import Supervisor, python_commands
+from worker.tasks import CANNOT_START
 
 WORKER_GRACE_SECONDS = 45.0
 """For calls in flight when a worker stops: their deadline is at most half of the lease, and then they are written."""
@@ -35,7 +40,8 @@ log = structlog.get_logger(__name__)
 def serve_embedded(settings: Settings, on_ready: OnReady) -> None:
     """Receiver, worker and scheduler in this process, until SIGTERM or SIGINT. Raises StoreError if another one
     runs."""
-    with only_instance(settings):
+    # The port comes first: one that is taken must not be found out about by a worker that has begun already.
+    with only_instance(settings), open_listeners(settings, 1) as (listener,):
         app = make_app(settings, "worker")
         runtime = Runtime(settings, ring_with=partial(ring, app))
         tasks.register(app, runtime.drain)
@@ -44,30 +50,35 @@ def serve_embedded(settings: Settings, on_ready: OnReady) -> None:
         worker = EmbeddedWorker(app, worker_threads(settings))
         worker.start()
         try:
-            _serve(settings, runtime, on_ready, worker)
+            _serve(settings, runtime, on_ready, listener, worker)
         finally:
             runtime.stop_working()
             worker.stop(WORKER_GRACE_SECONDS)
             runtime.close()
 
 
-def serve_receiver(settings: Settings, listener: socket.socket | None = None) -> None:
-    """One web process of a distributed deployment, until SIGTERM or SIGINT."""
+def serve_receiver(settings: Settings, listener: socket.socket) -> None:
+    """One web process of a distributed deployment, until SIGTERM or SIGINT. Raises SystemExit where the database is
+    not the one that it needs."""
     runtime = Runtime(settings)
-    runtime.start_receiving()
     try:
-        _serve(settings, runtime, lambda url: log.info("receiver_ready", url=url), listener=listener)
+        runtime.start_receiving()
+    except SchemaMismatch as error:
+        log.error("receiver_cannot_start", reason=str(error))
+        raise SystemExit(CANNOT_START) from None
+    except UNAVAILABLE as error:
+        # Providers are better told 503 than left without an answer.
+        log.warning("receiver_without_database", error=type(error).__name__)
+    try:
+        _serve(settings, runtime, lambda url: log.info("receiver_ready", url=url), listener)
     finally:
         runtime.close()
 
 
 def supervise_web(settings: Settings) -> int:
-    """`verisink web`: receivers that share one port. The socket is opened here, so no restart of one loses a
-    connection."""
-    with open_listener(settings) as listener:
-        number = listener.fileno()
-        commands = python_commands("web", settings.web_processes, "web.process", str(number))
-        return Supervisor(commands, grace_seconds=WEB_GRACE_SECONDS, pass_fds=(number,)).run()
+    """`verisink web`: receivers that share one port."""
+    with open_listeners(settings, settings.web_processes) as listeners:
+        return Supervisor(_web_commands(listeners), grace_seconds=WEB_GRACE_SECONDS, pass_fds=_numbers(listeners)).run()
 
 
 def supervise_worker(settings: Settings) -> int:
@@ -79,22 +90,40 @@ def supervise_worker(settings: Settings) -> int:
 def supervise_all(settings: Settings, on_ready: OnReady) -> int:
     """`verisink up` with a broker: receivers and workers below one supervisor, after the migration."""
     schema.migrate(Runtime(settings).database)
-    with open_listener(settings) as listener:
-        number = listener.fileno()
-        on_ready(address(listener))
-        commands = {
-            **python_commands("web", settings.web_processes, "web.process", str(number)),
-            **python_commands("worker", settings.worker_processes, "worker.process"),
-        }
-        return Supervisor(commands, grace_seconds=WORKER_GRACE_SECONDS, pass_fds=(number,)).run()
+    with open_listeners(settings, settings.web_processes) as listeners:
+        on_ready(address(listeners[0]))
+        workers = python_commands("worker", settings.worker_processes, "worker.process")
+        commands = {**_web_commands(listeners), **workers}
+        return Supervisor(commands, grace_seconds=WORKER_GRACE_SECONDS, pass_fds=_numbers(listeners)).run()
 
 
-def open_listener(settings: Settings) -> socket.socket:
-    """The listening socket of the receivers."""
+@contextmanager
+def open_listeners(settings: Settings, count: int) -> Iterator[list[socket.socket]]:
+    """`count` listening sockets on one port, one for each process, among which the system spreads the connections.
+
+    They are opened by who supervises, so that no connection is lost when a process is restarted. Raises OSError.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-    os.set_inheritable(listener.fileno(), True)
-    return listener
+    with ExitStack() as opened:
+        listeners: list[socket.socket] = []
+        for _ in range(count):
+            port = listeners[0].getsockname()[1] if listeners else settings.port
+            place = (settings.host, port)
+            listener = socket.create_server(place, family=family, backlog=1024, reuse_port=count > 1)
+            listener.set_inheritable(True)
+            listeners.append(opened.enter_context(listener))
+        yield listeners
+
+
+def _web_commands(listeners: Sequence[socket.socket]) -> dict[str, list[str]]:
+    return {
+        f"web-{number}": [sys.executable, "-m", "web.process", str(listener.fileno()), str(os.getpid())]
+        for number, listener in enumerate(listeners, start=1)
+    }
+
+
+def _numbers(listeners: Sequence[socket.socket]) -> list[int]:
+    return [listener.fileno() for listener in listeners]
 
 
 def body_limit(settings: Settings) -> Callable[[str], int]:
@@ -111,19 +140,18 @@ def _serve(
     settings: Settings,
     runtime: Runtime,
     on_ready: OnReady,
+    listener: socket.socket,
     worker: EmbeddedWorker | None = None,
-    listener: socket.socket | None = None,
 ) -> None:
     checks = (
         {} if worker is None else {"worker": lambda: None if worker.alive() else "the embedded worker is restarting"}
     )
-    owned = listener or open_listener(settings)
     server = serve(
-        create_app(runtime, checks), listener=owned, threads=settings.web_threads, body_limit=body_limit(settings)
+        create_app(runtime, checks), listener=listener, threads=settings.web_threads, body_limit=body_limit(settings)
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
-    on_ready(address(owned))
+    on_ready(address(listener))
     server.run()
 
 

@@ -63,6 +63,8 @@ def serve(
         cleanup_interval=2,
         max_request_header_size=HEAD_BYTES,
         asyncore_use_poll=True,
+        # With the default of 0, waitress's loop spins while an answer is half written, and takes the interpreter.
+        channel_request_lookahead=1,
         ident=None,
         expose_tracebacks=False,
     )

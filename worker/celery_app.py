@@ -13,7 +13,7 @@ from worker.settings import Settings
 DRAIN_TASK = "verisink.drain.v1"
 """Named with a version, because messages outlive a deploy."""
 
-MEMORY_BROKER = "memory://"
+MEMORY_BROKER = "memory://localhost/"
 
 Role = Literal["publisher", "worker"]
 

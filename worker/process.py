@@ -1,10 +1,11 @@
 """A worker process: Celery in the main thread, ended by its supervisor's death as well as by a signal.
 
-Run as `python -m worker.process`, by the supervisor of `verisink worker`.
+Run as `python -m worker.process <process id of the supervisor>`, by the supervisor of `verisink worker`.
 """
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -14,7 +15,10 @@ PARENT_POLL = 1.0
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process, gracefully, once its parent is gone: nobody would end or restart it any more."""
+    """End this process, gracefully, once its parent is gone: nobody would end or restart it any more.
+
+    The parent says who it is, because one that died while this process was starting can no longer be asked for.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -28,9 +32,9 @@ def main() -> None:
     """Work until told to stop."""
     loaded = settings.load()
     log.configure(loaded.log_level, loaded.log_format)
-    end_with_parent(os.getppid())
+    end_with_parent(int(sys.argv[1]))
     tasks.make_worker_app(loaded).worker_main(
-        ["worker", "--pool=threads", "--without-gossip", "--without-mingle", "--without-heartbeat", "--quiet"]
+        ["--quiet", "worker", "--pool=threads", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     )
 
 

@@ -1,7 +1,10 @@
 """The composition root: settings in, a wired application out. Building it connects to nothing and starts nothing."""
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
+
+import structlog
 
 from worker.celery_app import Celery, broker_trouble, make_app, ring
 from worker.clock import monotonic
@@ -27,6 +30,9 @@ SPARE_CONNECTIONS = 6
 """Database connections besides those of the calls in flight: the sweep, the publisher, pumps that claim."""
 
 
+log = structlog.get_logger(__name__)
+
+
 class Runtime:
     """One process's application. The parts are made when they are first used, so a web process makes no HTTP client.
 
@@ -42,10 +48,12 @@ class Runtime:
         sinks: Sequence[Sink] = (LogSink(),),
     ) -> None:
         self.settings = settings
-        self.providers = providers()
+        self.providers = providers(source.provider for source in settings.sources.values())
         self._ring = ring_with or self._ring_by_broker
         self._sinks = sinks
         self._broker_seen = (-BROKER_SEEN_SECONDS, "not tried yet")
+        self._working = False
+        self._drains: dict[str, threading.Thread] = {}
 
     @cached_property
     def database(self) -> Database:
@@ -104,15 +112,17 @@ class Runtime:
         self.retriever.drain(source)
 
     def start_receiving(self) -> None:
-        """Start what a web process needs. Raises SchemaMismatch before anything is accepted."""
-        schema.require_current(self.database)
+        """Start what a web process needs. Raises SchemaMismatch; a database that is away is raised too, but everything
+        is started all the same."""
         self.nudger.start()
+        schema.require_current(self.database)
 
     def start_working(self) -> None:
         """Start what a worker process needs besides Celery. Raises SchemaMismatch before anything is claimed."""
         schema.require_current(self.database)
         self.nudger.start()
         self.publisher.start()
+        self._working = True
         self.scheduler.start()
 
     def stop_working(self) -> None:
@@ -123,6 +133,8 @@ class Runtime:
     def close(self) -> None:
         """Send and publish what waits, and close the connections."""
         self.nudger.stop()
+        for drain in self._drains.values():
+            drain.join(self.settings.call_deadline_seconds)
         self.publisher.stop()
         if "client" in self.__dict__:
             self.client.close()
@@ -143,5 +155,22 @@ class Runtime:
         return make_app(self.settings, "publisher")
 
     def _ring_by_broker(self, source: str) -> None:
-        if not self.settings.embedded:
+        if self.settings.embedded:
+            return
+        try:
             ring(self._publishing_app, source)
+        except Exception:
+            # A worker that cannot ring for others works by itself: without its broker, Verisink is slower and not
+            still. if self._working: self._drain_aside(source) raise
+
+    def _drain_aside(self, source: str) -> None:
+        drain = self._drains.get(source)
+        if drain is None or not drain.is_alive():
+            self._drains[source] = threading.Thread(target=self._drain, args=(source,), name="drain", daemon=True)
+            self._drains[source].start()
+
+    def _drain(self, source: str) -> None:
+        try:
+            self.drain(source)
+        except Exception as error:  # noqa: BLE001 - the next sweep tries again
+            log.warning("drain_failed", source=source, error=type(error).__name__)

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -31,6 +32,8 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0
 Secrets = tuple[SecretStr, ...]
 
 MEBIBYTE = 1024 * 1024
+
+PROVIDER_PLUGINS = "verisink.providers"
 
 PROVIDER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "persona": {"base_url": "https://api.withpersona.com/api/v1", "rate_limit_per_minute": 300},
@@ -90,7 +93,7 @@ class Source(_Frozen):
     """One configured account or environment at a provider."""
 
     slug: Slug
-    provider: Literal["persona", "verifik", "gu1", "yoti"]
+    provider: str
     base_url: str
     environment: Literal["live", "sandbox"] = "live"
     webhook_secrets: Secrets = ()
@@ -109,6 +112,14 @@ class Source(_Frozen):
     max_body_bytes: int = Field(MEBIBYTE, ge=1024, le=64 * MEBIBYTE)
     rate_limit_per_minute: int = Field(120, ge=1)
     retry_horizon_hours: float = Field(72, gt=0, le=24 * 366)
+
+    @field_validator("provider")
+    @classmethod
+    def _check_provider(cls, name: str) -> str:
+        known = {*PROVIDER_KEYS, *(() if name in PROVIDER_KEYS else plugin_names())}
+        if name not in known:
+            raise ValueError(f"must be one of {', '.join(sorted(known))}")
+        return name
 
     @field_validator("base_url")
     @classmethod
@@ -138,7 +149,9 @@ class Source(_Frozen):
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
-        foreign = self.model_fields_set - _COMMON_KEYS - PROVIDER_KEYS[self.provider]
+        # A provider from another package may use any key; only it knows which.
+        own = PROVIDER_KEYS.get(self.provider, frozenset(type(self).model_fields))
+        foreign = self.model_fields_set - _COMMON_KEYS - own
         if foreign:
             raise ValueError(f"{', '.join(sorted(foreign))}: not used by provider {self.provider}")
         return self
@@ -146,8 +159,14 @@ class Source(_Frozen):
     @property
     def missing(self) -> tuple[str, ...]:
         """The keys without which this source refuses every webhook, or cannot retrieve."""
-        wanted = (WEBHOOK_SECRET_KEYS[self.provider], *CREDENTIAL_KEYS[self.provider])
+        secret = WEBHOOK_SECRET_KEYS.get(self.provider)
+        wanted = ((secret,) if secret else ()) + CREDENTIAL_KEYS.get(self.provider, ())
         return tuple(key for key in wanted if not getattr(self, key))
+
+    @property
+    def missing_credentials(self) -> tuple[str, ...]:
+        """The keys without which nothing can be retrieved."""
+        return tuple(key for key in self.missing if key != WEBHOOK_SECRET_KEYS.get(self.provider))
 
 
 class Settings(_Frozen):
@@ -230,6 +249,11 @@ class Settings(_Frozen):
         return None
 
 
+def plugin_names() -> tuple[str, ...]:
+    """The providers that other installed packages bring, through the entry-point group `verisink.providers`."""
+    return tuple(entry_points(group=PROVIDER_PLUGINS).names)
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host` names this machine itself. Names other than localhost are not looked up."""
     try:
@@ -289,7 +313,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
     """What is missing for a source to do its work, one sentence each. Webhooks are still accepted where they can be."""
     return tuple(
         f"source {source.slug}: {key} is not set, so "
-        + ("every webhook is refused" if key == WEBHOOK_SECRET_KEYS[source.provider] else "nothing can be retrieved")
+        + ("nothing can be retrieved" if key in source.missing_credentials else "every webhook is refused")
         for source in settings.sources.values()
         for key in source.missing
     )

@@ -1,5 +1,6 @@
 """Respawns what dies. A Celery worker may exit when its broker does, and a receiver must not stay down for it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -96,5 +97,6 @@ class Supervisor:
 
 
 def python_commands(name: str, count: int, module: str, *arguments: str) -> dict[str, list[str]]:
-    """`count` commands, `name-1` and so on, that run a module of ours with this Python."""
-    return {f"{name}-{number}": [sys.executable, "-m", module, *arguments] for number in range(1, count + 1)}
+    """`count` commands, `name-1` and so on, that run a module of ours with this Python, below this process."""
+    command = [sys.executable, "-m", module, *arguments, str(os.getpid())]
+    return {f"{name}-{number}": command for number in range(1, count + 1)}

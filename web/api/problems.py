@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import HTTPException
 
 from worker.errors import ReceiveError
 from worker.reports.build import json_text
@@ -27,7 +26,7 @@ def problem(status: int, detail: str, *, errors: Sequence[dict[str, str]] = ()) 
     """A problem document about the request that is being answered."""
     document: dict[str, object] = {
         "type": "about:blank",
-        "title": _title(status),
+        "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "instance": request.path,
@@ -46,22 +45,10 @@ def register(routes: Blueprint) -> None:
     """Make every error of these routes a problem document."""
     routes.register_error_handler(Refused, lambda error: problem(error.status, error.detail, errors=error.errors))
     routes.register_error_handler(ReceiveError, lambda error: problem(error.status, str(error)))
-    routes.register_error_handler(HTTPException, _http)
     for kind in UNAVAILABLE:
         routes.register_error_handler(kind, _unavailable)
-
-
-def _http(error: HTTPException) -> Response:
-    return problem(error.code or HTTPStatus.INTERNAL_SERVER_ERROR, error.description or error.name)
 
 
 def _unavailable(error: Exception) -> Response:
     detail = "the database is not available; try again in a few seconds"
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
-
-
-def _title(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"

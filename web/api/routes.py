@@ -21,6 +21,7 @@ from worker.reports import results
 from worker.reports.build import json_text
 from worker.reports.cursor import BadCursor
 from worker.runtime import Runtime
+from worker.store.types import storable
 
 LARGEST_BODY = 64 * 1024
 
@@ -136,7 +137,7 @@ def _validated(model: type[Model], values: object) -> Model:
 
 
 def _where(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(step)[:64] for step in location)
+    return ".".join(storable(str(step)[:64]) for step in location) or "request"
 
 
 def _what(message: str) -> str:

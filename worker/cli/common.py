@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn, ParamSpec
 
@@ -16,6 +17,7 @@ from worker.runtime import Runtime
 from worker.settings import Settings, masked_url
 from worker.store import schema
 from worker.store.engine import UNAVAILABLE
+from worker.store.types import storable
 
 Arguments = ParamSpec("Arguments")
 
@@ -27,12 +29,25 @@ limit_option = click.option(
 )
 
 
-class Time(click.ParamType[object]):
+class Line(click.ParamType[str]):
+    """Text that can be looked for. Bytes that are no text come from the shell as surrogates, and are in no database."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is."""
+        text = str(value)
+        if storable(text) != text:
+            self.fail("holds characters that no database can hold", param, ctx)
+        return text
+
+
+class Time(click.ParamType[datetime]):
     """An ISO 8601 time. Without a zone it is UTC."""
 
     name = "time"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """The time as an aware datetime."""
         found = read_time(str(value))
         if found is None:
@@ -114,5 +129,6 @@ def key(source: str, kind: str, external_id: str) -> ResourceKey:
 def resource_arguments(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """SOURCE KIND ID."""
     for name in ("external_id", "kind", "source"):
-        command = click.argument(name, metavar="ID" if name == "external_id" else name.upper())(command)
+        metavar = "ID" if name == "external_id" else name.upper()
+        command = click.argument(name, type=Line(), metavar=metavar)(command)
     return command

@@ -1,7 +1,9 @@
 """`verisink events`: the event log, as it is or as it grows."""
 
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -31,10 +33,30 @@ def events(after: int | None, follow: bool, limit: int, as_json: bool) -> None:
         if not follow:
             show_list("events", found, COLUMNS, as_json=as_json)
             return
-        try:
-            _follow(runtime, found, after or 0, as_json=as_json)
-        except KeyboardInterrupt:
-            return
+        with _interruptible() as interrupted:
+            while not interrupted():
+                after = _print(found, after or 0, as_json=as_json)
+                if not found:
+                    time.sleep(POLL_SECONDS)
+                found = _read(runtime, after, BATCH)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed. Raised anywhere, it would come out of a database driver as some other error."""
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        # Whoever presses it again does not want to wait.
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _read(runtime: Runtime, after: int | None, limit: int) -> Sequence[EventRow]:
@@ -44,14 +66,11 @@ def _read(runtime: Runtime, after: int | None, limit: int) -> Sequence[EventRow]
         return event_log.events(session, after=after, limit=limit)
 
 
-def _follow(runtime: Runtime, found: Sequence[EventRow], after: int, *, as_json: bool) -> None:
-    while True:
-        for event in found:
-            click.echo(json_text(event) if as_json else _line(event))
-        after = found[-1].sequence if found else after
-        if not found:
-            time.sleep(POLL_SECONDS)
-        found = _read(runtime, after, BATCH)
+def _print(found: Sequence[EventRow], after: int, *, as_json: bool) -> int:
+    """Print the events, and return where to read on."""
+    for event in found:
+        click.echo(json_text(event) if as_json else _line(event))
+    return found[-1].sequence if found else after
 
 
 def _line(event: EventRow) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import click
 
-from worker.cli.common import Time, guarded, json_option, limit_option, opened
+from worker.cli.common import Line, Time, guarded, json_option, limit_option, opened
 from worker.cli.output import print_json, print_table
 from worker.domain.states import AttemptOutcome, DeliveryState, FailureKind, Outcome, ResourceState, Stage
 from worker.reports import resources as work
@@ -13,9 +13,9 @@ from worker.reports import results as verdicts
 from worker.reports.resources import AttemptFilter, DeliveryFilter, ResourceFilter
 from worker.reports.results import ResultFilter
 
-source_option = click.option("--source", help="Only of this source.")
-provider_option = click.option("--provider", help="Only of this provider.")
-kind_option = click.option("--kind", help="Only of this kind, such as verification/selfie.")
+source_option = click.option("--source", type=Line(), help="Only of this source.")
+provider_option = click.option("--provider", type=Line(), help="Only of this provider.")
+kind_option = click.option("--kind", type=Line(), help="Only of this kind, such as verification/selfie.")
 
 
 @click.command(epilog="Example: verisink results --outcome rejected --updated-after 2026-01-31T12:00:00Z")
@@ -24,7 +24,7 @@ kind_option = click.option("--kind", help="Only of this kind, such as verificati
 @kind_option
 @click.option("--stage", type=click.Choice([item.value for item in Stage]))
 @click.option("--outcome", type=click.Choice([item.value for item in Outcome]))
-@click.option("--reference", help="Only of this person or case, by your own id.")
+@click.option("--reference", type=Line(), help="Only of this person or case, by your own id.")
 @click.option("--updated-after", type=Time(), help="Only what changed after this time.")
 @limit_option
 @json_option
@@ -47,7 +47,7 @@ def results(updated_after: datetime | None, limit: int, as_json: bool, **filters
 @provider_option
 @kind_option
 @click.option("--state", type=click.Choice([item.value for item in ResourceState]))
-@click.option("--reason", help="Only parked for this reason, such as gone.")
+@click.option("--reason", type=Line(), help="Only parked for this reason, such as gone.")
 @limit_option
 @json_option
 @guarded
@@ -65,7 +65,7 @@ def resources(
 @click.command(epilog="Example: verisink deliveries --state unreadable")
 @source_option
 @click.option("--state", type=click.Choice([item.value for item in DeliveryState]))
-@click.option("--event-type", help="Only of this type, by the provider's own name.")
+@click.option("--event-type", type=Line(), help="Only of this type, by the provider's own name.")
 @limit_option
 @json_option
 @guarded

@@ -28,6 +28,6 @@ def retrieve(session: Session, settings: Settings, source: str, kind: str, exter
 
 def _require_retrievable(session: Session, source: Source, key: ResourceKey) -> None:
     """A kind that the provider does not list is good if a webhook named this very resource before."""
-    kinds = providers()[source.provider].kinds
+    kinds = providers([source.provider])[source.provider].kinds
     if key.ref.kind not in kinds and query_work.resource(session, key) is None:
         raise ValueError(f"{source.provider} has no kind {key.ref.kind}; it has {', '.join(kinds)}")

@@ -48,9 +48,12 @@ class Publisher:
             self._thread.join(wait_seconds)
 
     def _run(self) -> None:
-        while not self._stopping:
+        stopping = False
+        while not stopping:
             self._wake.wait()
             self._wake.clear()
+            # Asked before publishing: what was written until the stop is published, also if a round is under way.
+            stopping = self._stopping
             try:
                 self.publish()
             except UNAVAILABLE as error:

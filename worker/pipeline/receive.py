@@ -10,6 +10,7 @@ from dataclasses import replace
 import structlog
 import uuid_utils.compat
 
+from worker import metrics
 from worker.clock import monotonic, unix_seconds
 from worker.domain.model import Notification
 from worker.domain.states import DeliveryState, ReceiptStatus
@@ -89,9 +90,12 @@ class Receiver:
         try:
             provider.authenticate(source, request, unix_seconds())
         except AuthenticationFailed as refusal:
+            metrics.DELIVERIES.labels(slug, "refused").inc()
             self._quarantine(slug, str(refusal), request)
             raise
-        receipt = self._store(source, _arrival(source, provider, request))
+        with metrics.ACK_SECONDS.time():
+            receipt = self._store(source, _arrival(source, provider, request))
+        metrics.DELIVERIES.labels(slug, receipt.status).inc()
         log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
         if receipt.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE):
             self._nudge(slug)
@@ -111,6 +115,7 @@ class Receiver:
         try:
             return self._commits.submit(arrival, COMMIT_WAIT)
         except UNAVAILABLE as error:
+            metrics.DELIVERIES.labels(arrival.source, "unavailable").inc()
             log.error("delivery_not_stored", source=arrival.source, error=type(error).__name__)
             raise IntakeUnavailable("the database is not available") from None
 

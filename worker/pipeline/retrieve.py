@@ -17,6 +17,7 @@ from datetime import timedelta
 
 import structlog
 
+from worker import metrics
 from worker.clock import monotonic, unix_seconds
 from worker.domain.documents import content_digest, redact
 from worker.domain.model import Reading
@@ -28,7 +29,7 @@ from worker.pipeline import write
 from worker.pipeline.budget import Budgets
 from worker.providers.base import Provider
 from worker.providers.client import ProviderClient, RetrieveFailed
-from worker.settings import CREDENTIAL_KEYS, Settings, Source
+from worker.settings import Settings, Source
 from worker.store import resources, sources
 from worker.store.engine import UNAVAILABLE, Database, database_time
 from worker.store.resources import Claim
@@ -173,7 +174,7 @@ class _Pump:
 
     def _attempt(self, claim: Claim) -> "tuple[Reading, Document] | Failure":
         """Make the call and read its answer. Whatever goes wrong comes back as a Failure."""
-        missing = [key for key in CREDENTIAL_KEYS[self._source.provider] if key in self._source.missing]
+        missing = self._source.missing_credentials
         if claim.crashes >= POISON_CRASHES:
             return Failure(FailureKind.CRASHED, f"the worker died {claim.crashes} times in a row while working on it")
         if missing:
@@ -211,6 +212,7 @@ class _Pump:
             else:
                 failure = outcome if isinstance(outcome, Failure) else None
                 log.info("attempt_written", outcome=written, error=failure.kind if failure else None)
+                metrics.ATTEMPTS.labels(self._source.slug, written, failure.kind if failure else "").inc()
                 self._parts.published()
             return
 

@@ -38,7 +38,7 @@ def write_document(
     now = database_time(session)
     row = resources.lock_claimed(session, claim)
     if situation.probing:
-        release(session, claim.key.source, now, actor="probe")
+        _end_probing(session, claim.key.source, now)
     if _is_stale(row.read_started_at, row.provider_updated_at, claim, reading):
         failure = Failure(FailureKind.STALE, "the document is older than the one stored")
         return write_failure(session, claim, failure, situation, outcome=AttemptOutcome.STALE)
@@ -79,7 +79,7 @@ def write_failure(
     count = claim.crashes if failure.kind is FailureKind.CRASHED else claim.failures + 1
     decision = retry.decide(failure, Effort(count, claim.wanted_since, situation.horizon), now, situation.jitter)
     if situation.probing and _credential_works(failure):
-        release(session, claim.key.source, now, actor="probe")
+        _end_probing(session, claim.key.source, now)
     match decision:
         case RetryAt(when):
             resources.postpone(session, claim, when, failures=count, last_error=failure.detail)
@@ -123,6 +123,12 @@ def release(session: Session, source: str, now: datetime, *, actor: str) -> bool
     outbox.append(session, [Event(EventType.RELEASED, source, occasion=f"hold-{number}", data={"source": source})], now)
     audit.note(session, actor, "release", source, now=now)
     return True
+
+
+def _end_probing(session: Session, source: str, now: datetime) -> None:
+    """The probe was answered. A hold without a time for probes is an operator's, and only operators end it."""
+    if sources.state(session, source, lock=True).probe_at is not None:
+        release(session, source, now, actor="probe")
 
 
 def _is_stale(

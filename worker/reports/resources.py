@@ -5,7 +5,6 @@ from datetime import datetime
 from uuid import UUID
 
 from worker.domain.model import ResourceKey
-from worker.domain.states import ResourceState
 from worker.reports import results
 from worker.reports.build import each, one
 from worker.reports.events import EventRow, events_of
@@ -141,8 +140,3 @@ def story(session: Session, key: ResourceKey) -> Story | None:
         deliveries=each(Delivery, query_work.deliveries_of(session, key, limit=STORY_LINES)),
         events=events_of(session, key, limit=STORY_LINES),
     )
-
-
-def is_open(found: Resource) -> bool:
-    """Whether somebody or something still works on it without being told to."""
-    return found.state in (ResourceState.WAITING, ResourceState.CLAIMED)

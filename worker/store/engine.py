@@ -1,12 +1,14 @@
 """The database handle: one short transaction at a time, committed at the edge, rolled back on any error.
 
-SQLite has two pools: readers, and a single writer whose pool of one is the queue that keeps writers fair. (Many writers
-that poll SQLite's own lock starve each other for seconds; see `docs/decisions/`.)
+SQLite has two pools: readers, and a single writer with a queue before it that serves in order. (Many writers that poll
+SQLite's own lock starve each other for seconds, and so do those that wait for a pool of one; see `docs/decisions/`.)
 """
 
 import sqlite3
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Protocol
 
@@ -39,11 +41,47 @@ class _Cursor(Protocol):
     def close(self) -> None: ...
 
 
+class _Turns:
+    """A lock that serves in order of arrival. Python's own, and SQLAlchemy's pool, let the one who just left in
+    again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Event] = deque()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        self._enter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken = bool(self._waiting)
+                if self._waiting:
+                    self._waiting.popleft().set()
+
+    def _enter(self) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            called = threading.Event()
+            self._waiting.append(called)
+        if called.wait(POOL_TIMEOUT):
+            return
+        with self._lock:
+            if not called.is_set():
+                self._waiting.remove(called)
+                raise PoolTimeout("the database's writer was busy for too long")
+
+
 class Database:
     """Opens sessions. Building it connects to nothing."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.is_sqlite = url.startswith("sqlite")
+        self._turns = _Turns()
         if self.is_sqlite:
             self.engine = _sqlite_engine(url, "BEGIN", pool_size)
             self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", 1)
@@ -59,7 +97,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session whose work is committed on the way out, or undone if anything is raised."""
-        with Session(self.writer) as session, session.begin():
+        turn: AbstractContextManager[None] = self._turns.turn() if self.is_sqlite else nullcontext()
+        with turn, Session(self.writer) as session, session.begin():
             yield session
 
     def dispose(self) -> None:

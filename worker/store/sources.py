@@ -51,6 +51,9 @@ def hold(session: Session, source: str, reason: str, *, now: datetime, probe_at:
     ensure_row(session, source)
     before = state(session, source, lock=True)
     if before.held_at is not None:
+        if before.probe_at is None and probe_at is not None:
+            # Calls that were in flight when an operator held the source do not turn it into a hold that ends by itself.
+            return None
         session.execute(
             update(source_states).where(source_states.c.source == source).values(probe_at=probe_at, hold_reason=reason)
         )

@@ -1,0 +1,15 @@
+"""What this process counts, for `/metrics`. Labels are configured names and closed vocabularies, so they stay few."""
+
+from prometheus_client import Counter, Histogram
+
+DELIVERIES = Counter(
+    "verisink_deliveries", "Webhook requests of configured sources, by what was answered.", ["source", "status"]
+)
+ACK_SECONDS = Histogram(
+    "verisink_ack_seconds",
+    "From the whole body to the answer, for authenticated deliveries.",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+ATTEMPTS = Counter(
+    "verisink_attempts", "Retrieve calls that ended in this process, by how.", ["source", "outcome", "error"]
+)
