@@ -14,10 +14,11 @@ def run(connection: Connection) -> None:
     context.configure(connection=connection, target_metadata=context.config.attributes.get("metadata"))
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
-            # The advisory lock may be waited for; the tables' locks may not.
+            # The advisory lock may be waited for, which the connection's own time-outs would end; the tables' may not.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
         context.run_migrations()
 
 

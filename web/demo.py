@@ -74,7 +74,7 @@ class Stage:
     def line(self, provider: str, what: str, became: str, started: float) -> None:
         """Print one line of the story."""
         took = f"{(monotonic() - started) * 1000:.0f} ms"
-        text = f"  [bold]{provider:<8}[/] {what:<52} → {became}  [dim]{took}[/]"
+        text = f"  [bold]{provider:<8}[/] {what:<56} → {became}  [dim]{took}[/]"
         self.console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -186,7 +186,8 @@ def _notified(stage: Stage, record: Record, target: Ref | None = None) -> Json:
     _accepted(status, event)
     ref = target or record.ref
     result = stage.result(ref, lambda found: found["stage"] in ("decided", "in_review"))
-    stage.line(ref.provider, f"{event}: {ref.kind}", _verdict(result), started)
+    name = event.removeprefix("onboarding_")
+    stage.line(ref.provider, f"{name}: {ref.kind}", _verdict(result), started)
     return result
 
 

@@ -5,8 +5,9 @@ answers that survive an early refusal, and a stop that finishes what is in fligh
 """
 
 import copy
+import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import cast
 from wsgiref.types import WSGIApplication
@@ -75,14 +76,21 @@ class _Parser(HTTPRequestParser):
     """Refuses by path as soon as the head has arrived, and never answers a sender's mistake with a 5xx."""
 
     body_limit: BodyLimit
-    path: str
+    path = ""
 
     def __init__(self, adjustments: Adjustments) -> None:
         super().__init__(adjustments)
         self.began = monotonic()
 
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            # A URL that is none, or a length of thousands of digits. waitress would close without an answer.
+            raise ParsingError("the request line or a header cannot be read") from None
+        if "TRANSFER_ENCODING" in self.headers:
+            # waitress took it out if it understood it; in HTTP/1.0 it would take the body for the next request.
+            raise ParsingError("Transfer-Encoding needs HTTP/1.1")
         if self.chunked and b"\ncontent-length:" in header_plus.lower():
             # Two lengths for one body is how requests are smuggled past a proxy that believes the other one.
             raise ParsingError("both Content-Length and Transfer-Encoding")
@@ -93,6 +101,9 @@ class _Parser(HTTPRequestParser):
         consumed: int = super().received(data)
         if isinstance(self.error, ServerNotImplemented):
             self.error = BadRequest("this transfer coding is not supported")
+        if self.error is not None:
+            # Else a sender that asks first is told to go on, and the refusal waits for its body.
+            self.expect_continue = False
         return consumed
 
     def too_slow(self, now: float) -> bool:
@@ -107,9 +118,17 @@ def _with_limit(adjustments: Adjustments, longest: int) -> Adjustments:
     return limited
 
 
+class _PathlessLog(logging.LoggerAdapter[logging.Logger]):
+    """waitress ends its complaints with the request's path, in which a webhook's secret token may stand."""
+
+    def process(self, msg: object, kwargs: MutableMapping[str, object]) -> tuple[str, MutableMapping[str, object]]:
+        return str(msg).partition(" while serving ")[0], kwargs
+
+
 class _Channel(HTTPChannel):
     """A connection that lets a refusal arrive before it closes."""
 
+    logger = cast("logging.Logger", _PathlessLog(HTTPChannel.logger))
     request: _Parser | None = None
     socket: socket.socket
     lingers_until: float | None = None

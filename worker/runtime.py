@@ -160,8 +160,10 @@ class Runtime:
         try:
             ring(self._publishing_app, source)
         except Exception:
-            # A worker that cannot ring for others works by itself: without its broker, Verisink is slower and not
-            still. if self._working: self._drain_aside(source) raise
+            # A worker that cannot ring for others works by itself, or nothing would move until the broker is back.
+            if self._working:
+                self._drain_aside(source)
+            raise
 
     def _drain_aside(self, source: str) -> None:
         drain = self._drains.get(source)

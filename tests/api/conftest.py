@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.support.results import TOKEN, database, database_url, settings, sqlite_template
+from tests.store.conftest import database, database_url, migrated_postgres_url, sqlite_template
+from tests.support.results import TOKEN, settings
 from web.app import create_app
 from worker.runtime import Runtime
 
-__all__ = ["database", "database_url", "sqlite_template"]
+__all__ = ["database", "database_url", "migrated_postgres_url", "sqlite_template"]
 
 
 @pytest.fixture
@@ -24,14 +25,18 @@ def runtime(database_url, rung):
 
 
 @pytest.fixture
-def anonymous(runtime):
-    """A client without a token."""
-    return create_app(runtime).test_client()
+def api(runtime):
+    """A client with a token."""
+    return _with_token(runtime)
 
 
 @pytest.fixture
-def api(runtime):
-    """A client with a token."""
+def detached():
+    """A client with a token, of an API without a database: what it answers was decided before anybody asked one."""
+    return _with_token(Runtime(settings("sqlite:////nonexistent/verisink.db")))
+
+
+def _with_token(runtime):
     client = create_app(runtime).test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
     return client

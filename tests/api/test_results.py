@@ -198,7 +198,7 @@ BAD_TIMES = ["", "yesterday", "2026-13-01", "2026-01-01T25:00:00Z", "0001-01-01T
         *[("/results", "cursor", value) for value in ["", "x", "%00", "MS4x", "A" * 101, "%F0%9F%94%91"]],
         *[("/results", "source", value) for value in ["", "UPPER", "a b", "a%00b", "x" * 64, "%F0%9F%94%91"]],
         *[("/results", "provider", value) for value in ["", "UPPER", "a%00b"]],
-        *[("/results", "kind", value) for value in ["", "/", "a/b/c/d", "a%00", "../x", "a\n"]],
+        *[("/results", "kind", value) for value in ["", "/", "a/b/c/d", "a%00", "../x", "a%0a"]],
         *[("/results", "stage", value) for value in ["", "DECIDED", "done", "decided%00"]],
         *[("/results", "outcome", value) for value in ["", "yes"]],
         *[("/results", "reference", value) for value in ["", "x" * 1001]],
@@ -210,25 +210,23 @@ BAD_TIMES = ["", "yesterday", "2026-13-01", "2026-01-01T25:00:00Z", "0001-01-01T
         *[("/events", "limit", value) for value in [*BAD_INTEGERS, "0", "201"]],
     ],
 )
-def test_bad_parameters_are_the_callers_mistake(api, database, path, name, value):
-    answer = api.get(f"/api/v1{path}?{name}={value}")
+def test_bad_parameters_are_the_callers_mistake(detached, path, name, value):
+    answer = detached.get(f"/api/v1{path}?{name}={value}")
 
     document = assert_problem(answer, 400, words=name)
     assert [error["where"] for error in document["errors"]] == [name]
 
 
-def test_every_mistake_is_named_at_once(api):
-    document = assert_problem(api.get("/api/v1/results?limit=0&stage=x&wrong=1"), 400)
+def test_every_mistake_is_named_at_once(detached):
+    document = assert_problem(detached.get("/api/v1/results?limit=0&stage=x&wrong=1"), 400)
 
     assert sorted(error["where"] for error in document["errors"]) == ["limit", "stage", "wrong"]
 
 
 @pytest.mark.parametrize("query", ["limit=1&limit=2", "source=a&source=a"])
-def test_a_parameter_given_twice_is_refused(api, query):
-    assert_problem(api.get(f"/api/v1/results?{query}"), 400, words="more than once")
+def test_a_parameter_given_twice_is_refused(detached, query):
+    assert_problem(detached.get(f"/api/v1/results?{query}"), 400, words="more than once")
 
 
-def test_version_and_time_exclude_each_other(api, database):
-    store(database, key("ver_1"))
-
-    assert_problem(api.get(f"{ONE}?version=1&as_of=2026-01-01T00:00:00Z"), 400, words="not both")
+def test_version_and_time_exclude_each_other(detached):
+    assert_problem(detached.get(f"{ONE}?version=1&as_of=2026-01-01T00:00:00Z"), 400, words="not both")

@@ -1,5 +1,7 @@
 """Secrets go, and a digest sees only what a document means."""
 
+from typing import Any
+
 import pytest
 
 from worker.domain.documents import REDACTED, content_digest, redact
@@ -48,7 +50,7 @@ def test_falsy_secrets_are_secrets():
 
 
 VOLATILE = (("signature", "dateTime"), ("**", "ttl"))
-BASE = {
+BASE: dict[str, Any] = {
     "id": "1",
     "status": "done",
     "signature": {"dateTime": "10:00", "by": "x"},

@@ -108,7 +108,7 @@ def test_a_ten_megabyte_picture_among_many_brackets_is_read_at_once():
         (b'"\\u0000"', "\x00"),
         (b'{"a\\u0000": "\\ud83d"}', {"a\x00": "\ud83d"}),
         (b'"\\ud83d\\ude00"', "\U0001f600"),
-        (" \t\r\n[1] \n".encode(), [1]),
+        (b" \t\r\n[1] \n", [1]),
         (b"9" * 300, int("9" * 300)),
         (b"-0", 0),
         (b"1e-400", 0.0),

@@ -1,5 +1,5 @@
 """Databases for the tests of this folder: each test runs on SQLite and on PostgreSQL."""
 
-from tests.support.results import database, database_url, sqlite_template
+from tests.store.conftest import database, database_url, migrated_postgres_url, sqlite_template
 
-__all__ = ["database", "database_url", "sqlite_template"]
+__all__ = ["database", "database_url", "migrated_postgres_url", "sqlite_template"]

@@ -25,7 +25,7 @@ def culprit(frame: FrameType | None, root: str) -> str:
     """The file of the project that caused this, or nothing: an import between the two puts it on the library."""
     while frame:
         filename = frame.f_code.co_filename
-        if filename.startswith("<frozen importlib"):
+        if filename.startswith("<frozen importlib") or "site-packages" in filename:
             return ""
         if filename.startswith(root):
             return f"{filename.removeprefix(root)}:{frame.f_lineno}"

@@ -1,14 +1,16 @@
-"""Fresh databases with the migrated schema: copies of one that was migrated once."""
+"""Databases with the migrated schema and nothing in them, made so that each test can have one."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import delete
 
 from tests.support.services import Postgres
 from worker.store import schema
 from worker.store.engine import Database
+from worker.store.tables import cursors, metadata
 
 
 def migrate(url: str) -> None:
@@ -31,9 +33,8 @@ def sqlite_url(template: Path, folder: Path) -> str:
     return f"sqlite:///{folder / 'verisink.db'}"
 
 
-@contextmanager
-def postgres_url(server: Postgres) -> Iterator[str]:
-    """The URL of a fresh database, dropped afterwards."""
-    url = server.create_database(server.template("schema", migrate))
-    yield url
-    server.drop_database(url)
+def clear(server: Postgres, url: str) -> None:
+    """Leaves a migrated database as it was migrated. Much cheaper than a copy for each test."""
+    emptied = [str(delete(table)) for table in reversed(metadata.sorted_tables) if table is not cursors]
+    statements = [*emptied, "DELETE FROM cursors WHERE name <> 'events'", "UPDATE cursors SET value = 0"]
+    server.execute("; ".join(statements), urlsplit(url).path.lstrip("/"))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Row, Table, select, update
@@ -15,7 +17,7 @@ from worker.domain.strict_json import Json
 from worker.pipeline import write
 from worker.pipeline.write import Situation
 from worker.store import inbox, outbox, resources
-from worker.store.engine import Database, database_time
+from worker.store.engine import Database, Session, database_time
 from worker.store.inbox import Arrival, Receipt
 from worker.store.resources import Claim, Want
 from worker.store.results import Document
@@ -79,8 +81,9 @@ def want(
     source: str = SOURCE,
     priority: Priority = Priority.LIVE,
     cause: Cause = Cause.WEBHOOK,
+    kind: str = "inquiry",
 ) -> None:
-    wants = {key(name, source=source): Want("persona", "sandbox", cause, priority, count) for name in ids or ("inq_1",)}
+    wants = {key(name, kind, source): Want("persona", "sandbox", cause, priority, count) for name in ids or ("inq_1",)}
     with database.write() as session:
         resources.mark_wanted(session, wants, database_time(session))
 
@@ -99,6 +102,18 @@ def claim_one(database: Database) -> Claim:
 def wanted_and_claimed(database: Database, external_id: str = "inq_1") -> Claim:
     want(database, external_id)
     return claim_one(database)
+
+
+class Undone(Exception):
+    """Something went wrong before a transaction's end."""
+
+
+@contextmanager
+def undone(database: Database) -> Iterator[Session]:
+    """A transaction that does not reach its end."""
+    with suppress(Undone), database.write() as session:
+        yield session
+        raise Undone
 
 
 def now(database: Database) -> datetime:
@@ -121,9 +136,7 @@ def resource(database: Database, external_id: str = "inq_1") -> Row[tuple[object
 def set_resource(database: Database, external_id: str = "inq_1", **values: object) -> None:
     """Changes a row behind the application's back: this is how tests shift times."""
     with database.write() as session:
-        session.execute(
-            update(resources_table).where(resources_table.c.external_id == external_id).values(**values)
-        )
+        session.execute(update(resources_table).where(resources_table.c.external_id == external_id).values(**values))
 
 
 def make_due(database: Database, external_id: str = "inq_1") -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
-from tests.store.play import BODY, LATE, OTHER, SOURCE, arrival, claim_one, fail, record, resource, rows, store
+from tests.store.play import BODY, LATE, OTHER, SOURCE, arrival, claim_one, fail, record, resource, rows, store, undone
 from worker.domain.states import DeliveryState, FailureKind, ReceiptStatus
 from worker.store import inbox
 from worker.store.tables import (
@@ -163,9 +163,8 @@ def test_many_threads_that_record_one_delivery_make_one_row(database):
 
 
 def test_a_group_is_stored_whole_or_not_at_all(database):
-    with pytest.raises(RuntimeError), database.write() as session:
+    with undone(database) as session:
         inbox.record(session, [arrival()])
-        raise RuntimeError
 
     assert rows(database, deliveries) == rows(database, resources) == []
 

@@ -204,14 +204,13 @@ def test_many_claimers_never_share(database):
     assert {row.attempts for row in rows(database, table)} == {1}
 
 
-def test_a_claimer_does_not_wait_for_another_transaction(database):
-    if database.is_sqlite:
-        pytest.skip("SQLite has one writer at a time, and a queue before it")
-    want(database, "inq_1", "inq_2")
+@pytest.mark.postgres
+def test_a_claimer_does_not_wait_for_another_transaction(postgres_database):
+    want(postgres_database, "inq_1", "inq_2")
 
-    with database.write() as slow:
+    with postgres_database.write() as slow:
         slow.execute(update(table).where(table.c.external_id == "inq_1").values(failures=1))
-        assert [held.key.ref.external_id for held in claim(database)] == ["inq_2"]
+        assert [held.key.ref.external_id for held in claim(postgres_database)] == ["inq_2"]
 
 
 def test_an_expired_lease_is_a_crash_and_a_new_attempt(database):

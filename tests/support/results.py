@@ -1,18 +1,13 @@
-"""Migrated databases, SQLite and PostgreSQL, and results that came into them as the pipeline brings them."""
+"""Results, failures and deliveries that come into a database as the pipeline brings them."""
 
 import hashlib
 import json
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
 import uuid_utils.compat
 
-from tests.support.services import Postgres
 from worker.domain.model import Check, Notification, Reading, ResourceKey, ResourceRef, Verdict
 from worker.domain.retry import Failure
 from worker.domain.states import (
@@ -26,7 +21,7 @@ from worker.domain.states import (
 )
 from worker.pipeline import write
 from worker.settings import ApiToken, Settings, Source, token_digest
-from worker.store import inbox, outbox, resources, schema
+from worker.store import inbox, outbox, resources
 from worker.store.engine import Database, database_time
 from worker.store.inbox import Arrival
 from worker.store.resources import Claim, Want
@@ -41,42 +36,6 @@ PENDING = Verdict(Stage.IN_PROGRESS, Outcome.NONE, False)
 ERASED = Verdict(Stage.ERASED, Outcome.NONE, True)
 LIVENESS = Check("liveness", CheckOutcome.PASSED, "passed", 0.98, 0.5, True, ("clear",), {"frames": 3})
 SITUATION = write.Situation(horizon=timedelta(hours=72), jitter=0.5)
-
-
-def migrate(url: str) -> None:
-    database = Database(url)
-    schema.migrate(database)
-    database.dispose()
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file; tests work on copies of it."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a migrated and empty database, of each kind in turn."""
-    if request.param == "sqlite":
-        path = tmp_path / "verisink.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        yield f"sqlite:///{path}"
-        return
-    server: Postgres = request.getfixturevalue("postgres_server")
-    url = server.create_database(server.template("migrated", migrate))
-    yield url
-    server.drop_database(url)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A handle on it."""
-    handle = Database(database_url, pool_size=4)
-    yield handle
-    handle.dispose()
 
 
 def settings(url: str, **changes: object) -> Settings:
@@ -146,8 +105,8 @@ def store(
     want(database, wanted)
     taken = claim(database, wanted)
     with database.write() as session:
-        told = {"id": wanted.ref.external_id, "told": str(time.monotonic_ns())} if content is None else content
-        return write.write_document(session, taken, read or reading(), document(told), SITUATION)
+        told = document(content if content is not None else {"told_at": time.monotonic_ns()})
+        return write.write_document(session, taken, read or reading(), told, SITUATION)
 
 
 def fail(

@@ -46,7 +46,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Names and values, one a line; what is not there is left out."""
     for name, value in facts:
         if value is not None:
-            click.echo(f"{name + ':':<22}{plain(value)}")
+            click.echo(f"{name + ':':<24}{plain(value)}")
 
 
 def cell(value: object) -> Text:

@@ -23,7 +23,7 @@ def retrieve(session: Session, settings: Settings, source: str, kind: str, exter
     now = database_time(session)
     want = Want(configured.provider, configured.environment, Cause.RETRIEVAL)
     audit.note(session, actor, "retrieve", f"{source}/{kind}/{external_id}", now=now)
-    return mark_wanted(session, {key: want}, now)[key]
+    return mark_wanted(session, {key: want}, now, revive=True)[key]
 
 
 def _require_retrievable(session: Session, source: Source, key: ResourceKey) -> None:

@@ -73,9 +73,19 @@ class Publisher:
             with self._database.write() as session:
                 numbered += outbox.number(session)
         for sink in self._sinks:
+            self._serve(sink)
+        return numbered
+
+    def _serve(self, sink: Sink) -> None:
+        """Deliver what `sink` has not got yet. Its trouble is its own: the others go on, and the next round offers it
+        the rest again."""
+        try:
             while self._deliver(sink):
                 pass
-        return numbered
+        except UNAVAILABLE:
+            raise
+        except Exception as error:  # noqa: BLE001 - sinks raise whatever their libraries do
+            log.warning("sink_failed", sink=sink.name, error=type(error).__name__)
 
     def _deliver(self, sink: Sink) -> bool:
         with self._database.read() as session:
@@ -85,10 +95,14 @@ class Publisher:
             return False
         with self._database.read() as session:
             batch = outbox.read(session, outbox.sink_position(session, sink.name), BATCH)
-        for item in batch:
-            sink.deliver(cloud_event(item.event, item.id, item.sequence, item.occurred_at))
-        with self._database.write() as session:
-            outbox.delivered(session, sink.name, [item.sequence for item in batch])
+        taken: list[int] = []
+        try:
+            for item in batch:
+                sink.deliver(cloud_event(item.event, item.id, item.sequence, item.occurred_at))
+                taken.append(item.sequence)
+        finally:
+            with self._database.write() as session:
+                outbox.delivered(session, sink.name, taken)
         return len(batch) == BATCH
 
     def _lead(self, sink: Sink) -> bool:

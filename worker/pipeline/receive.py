@@ -25,7 +25,7 @@ from worker.pipeline.group_commit import GroupCommit
 from worker.providers.base import InboundRequest, Provider, body_digest
 from worker.settings import Source
 from worker.store import inbox
-from worker.store.engine import REFUSED, UNAVAILABLE, Database
+from worker.store.engine import REFUSED, UNAVAILABLE, Database, is_deadlock
 from worker.store.inbox import Arrival, Receipt
 
 COMMIT_WAIT = 4.0
@@ -33,6 +33,9 @@ COMMIT_WAIT = 4.0
 
 LONGEST_KEY = 200
 """No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
+
+DEADLOCK_TRIES = 3
+"""PostgreSQL finds a deadlock after a second, so more tries would take longer than the provider waits."""
 
 QUARANTINE_PAUSE = 0.2
 """Seconds between two refused requests that are kept. Anybody can send bad requests; they must not fill our disk's
@@ -120,6 +123,16 @@ class Receiver:
             raise IntakeUnavailable("the database is not available") from None
 
     def _record(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        # A writer that holds one resource and wants another may cross a group of deliveries that holds the other.
+        for _ in range(DEADLOCK_TRIES - 1):
+            try:
+                return self._record_once(arrivals)
+            except UNAVAILABLE as error:
+                if not is_deadlock(error):
+                    raise
+        return self._record_once(arrivals)
+
+    def _record_once(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         with self._database.write() as session:
             return inbox.record(session, arrivals)
 
@@ -163,6 +176,10 @@ def read_notification(
     except (UnreadableJson, UnreadableNotification) as error:
         unread = Notification(body_digest(request.body), event_type=None)
         return DeliveryState.UNREADABLE, str(error), unread
+    except Exception as error:  # noqa: BLE001 - a parser's bug must not lose what the provider may never send again
+        log.error("parse_bug", source=source.slug, error=type(error).__name__)
+        unread = Notification(body_digest(request.body), event_type=None)
+        return DeliveryState.UNREADABLE, f"a bug of ours: {type(error).__name__}", unread
     if len(notification.delivery_key) > LONGEST_KEY:
         reason = "the event id is too long"
         return DeliveryState.UNREADABLE, reason, Notification(body_digest(request.body), event_type=None)

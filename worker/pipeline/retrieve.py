@@ -192,8 +192,8 @@ class _Pump:
             return Failure(FailureKind.CREDENTIAL, error.problems[0])
         except (UnreadableJson, UnexpectedDocument) as error:
             return Failure(FailureKind.UNREADABLE, str(error))
-        except Exception as error:
-            log.exception("retrieve_bug")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
+            log.error("retrieve_bug", error=_where(error))
             return Failure(FailureKind.BUG, _where(error))
 
     def _record(self, claim: Claim, outcome: "tuple[Reading, Document] | Failure", situation: write.Situation) -> None:
@@ -205,8 +205,8 @@ class _Pump:
             except UNAVAILABLE as error:
                 log.warning("attempt_not_written", error=type(error).__name__, giving_up=last)
                 continue
-            except Exception as error:
-                log.exception("write_bug")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
+                log.error("write_bug", error=_where(error))
                 outcome = Failure(FailureKind.BUG, _where(error))
                 continue
             else:

@@ -8,6 +8,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
@@ -67,6 +68,8 @@ class ProviderClient:
             timeout=httpx.Timeout(min(WAIT_TIMEOUT, call_deadline)),
             follow_redirects=False,
             trust_env=False,
+            # A jar that takes nothing: the client is shared by all accounts, and a session of one is not another's.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             headers={"User-Agent": "verisink"},
         )
 
@@ -151,7 +154,7 @@ def _retry_after(headers: dict[str, str]) -> timedelta | None:
         try:
             when = parsedate_to_datetime(value)
             sent = parsedate_to_datetime(headers.get("date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return max(_aware(when) - _aware(sent), timedelta(0))
     return found if found is not None else seconds(headers.get("ratelimit-reset"))

@@ -27,6 +27,9 @@ UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, Po
 REFUSED: tuple[type[Exception], ...] = (SQLAlchemyError,)
 """What a database raises besides: a statement or a value that it will never take."""
 
+DEADLOCK = "40P01"
+"""PostgreSQL's SQLSTATE for the one whom it chose to give way. Doing the same again at once succeeds."""
+
 POOL_TIMEOUT = 5.0
 """A request that waits longer for a connection is better answered with 503 while its sender still listens."""
 
@@ -105,6 +108,11 @@ class Database:
         """Close the pooled connections."""
         self.engine.dispose()
         self.writer.dispose()
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Whether the database undid a transaction only because it crossed another one."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == DEADLOCK
 
 
 def database_time(session: Session) -> datetime:

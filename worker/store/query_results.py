@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, and_, literal, select, tuple_
 
 from worker.domain.model import ResourceKey
 from worker.store.engine import Session
-from worker.store.query import Record, record, records
+from worker.store.query import Record, record, records, unindexed
 from worker.store.tables import checks, resources, result_documents, results, version_bodies, versions
 
 
@@ -76,9 +76,9 @@ def result_page(
 
 def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:
     equal = {
-        resources.c.source: wanted.source,
-        resources.c.provider: wanted.provider,
-        resources.c.kind: wanted.kind,
+        unindexed(resources.c.source): wanted.source,
+        unindexed(resources.c.provider): wanted.provider,
+        unindexed(resources.c.kind): wanted.kind,
         results.c.stage: wanted.stage,
         results.c.outcome: wanted.outcome,
         results.c.reference: wanted.reference,

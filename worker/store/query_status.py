@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, func, literal_column, select, text
 
 from worker.domain.states import DeliveryState, ResourceState
 from worker.store.engine import Session
-from worker.store.query import Record, records
+from worker.store.query import Record, records, unindexed
 from worker.store.query_work import state_conditions
 from worker.store.tables import cursors, deliveries, drift_issues, leases, resources
+
+_SOURCE = unindexed(resources.c.source).label("source")
 
 
 def open_work(session: Session, now: datetime) -> list[Record]:
@@ -19,21 +21,22 @@ def open_work(session: Session, now: datetime) -> list[Record]:
         func.count().filter(conditions[state]).label(str(state))
         for state in (ResourceState.WAITING, ResourceState.CLAIMED, ResourceState.PARKED)
     ]
-    query = select(resources.c.source, *counts, func.min(resources.c.wanted_since).label("oldest"))
-    open_rows = query.where(resources.c.wanted_since.is_not(None))
-    return records(session, open_rows.group_by(resources.c.source).order_by(resources.c.source))
+    query = select(_SOURCE, *counts, func.min(resources.c.wanted_since).label("oldest"))
+    return records(session, query.where(resources.c.wanted_since.is_not(None)).group_by(_SOURCE).order_by(_SOURCE))
 
 
 def parked_reasons(session: Session) -> list[Record]:
     """How many resources of each source are parked, by reason."""
-    query = select(resources.c.source, resources.c.park_reason.label("reason"), func.count().label("count"))
+    query = select(_SOURCE, resources.c.park_reason.label("reason"), func.count().label("count"))
     parked = query.where(resources.c.parked_at.is_not(None))
-    return records(session, parked.group_by(resources.c.source, resources.c.park_reason).order_by("source", "reason"))
+    return records(session, parked.group_by(_SOURCE, resources.c.park_reason).order_by(_SOURCE, "reason"))
 
 
 def count_unreadable(session: Session, limit: int) -> int:
     """How many deliveries could not be read; counting stops at `limit`."""
-    some = select(deliveries.c.id).where(deliveries.c.state == DeliveryState.UNREADABLE).limit(limit)
+    # The state stands in the statement itself, because that is how the index of such deliveries is recognised.
+    unreadable: ColumnElement[str] = literal_column(f"'{DeliveryState.UNREADABLE}'")
+    some = select(deliveries.c.id).where(deliveries.c.state == unreadable).limit(limit)
     return session.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 

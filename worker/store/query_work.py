@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, case, not_, select
 from worker.domain.model import ResourceKey
 from worker.domain.states import ResourceState
 from worker.store.engine import Session, database_time
-from worker.store.query import Record, record, records
+from worker.store.query import Record, record, records, unindexed
 from worker.store.tables import attempts, deliveries, delivery_resources, events, resources
 
 
@@ -77,9 +77,9 @@ def resource_list(session: Session, wanted: ResourceFilter, *, limit: int) -> li
 
 def _equal(wanted: ResourceFilter) -> list[ColumnElement[bool]]:
     equal = {
-        resources.c.source: wanted.source,
-        resources.c.provider: wanted.provider,
-        resources.c.kind: wanted.kind,
+        unindexed(resources.c.source): wanted.source,
+        unindexed(resources.c.provider): wanted.provider,
+        unindexed(resources.c.kind): wanted.kind,
         resources.c.park_reason: wanted.reason,
     }
     return [column == value for column, value in equal.items() if value is not None]
@@ -106,7 +106,7 @@ def _is(key: ResourceKey) -> tuple[ColumnElement[bool], ...]:
 def attempt_list(session: Session, wanted: AttemptFilter, *, limit: int) -> list[Record]:
     """Attempts, newest first."""
     equal = {
-        resources.c.source: wanted.source,
+        unindexed(resources.c.source): wanted.source,
         attempts.c.outcome: wanted.outcome,
         attempts.c.error: wanted.error,
     }
@@ -124,7 +124,7 @@ def attempts_of(session: Session, key: ResourceKey, *, limit: int) -> list[Recor
 def delivery_list(session: Session, wanted: DeliveryFilter, *, limit: int) -> list[Record]:
     """Deliveries, newest first; their bodies stay where they are."""
     equal = {
-        deliveries.c.source: wanted.source,
+        unindexed(deliveries.c.source): wanted.source,
         deliveries.c.state: wanted.state,
         deliveries.c.event_type: wanted.event_type,
     }

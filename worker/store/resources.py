@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, and_, case, func, literal, or_, select, update
+from sqlalchemy import Row, and_, case, false, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.model import ResourceKey, ResourceRef
@@ -51,11 +51,14 @@ class Claim:
     started_at: datetime
 
 
-def mark_wanted(session: Session, wants: Mapping[ResourceKey, Want], now: datetime) -> dict[ResourceKey, int]:
+def mark_wanted(
+    session: Session, wants: Mapping[ResourceKey, Want], now: datetime, *, revive: bool = False
+) -> dict[ResourceKey, int]:
     """Note that each resource is wanted, creating those not known yet; returns their row ids.
 
     Work in flight is left alone: whoever holds the claim sees at the end that more was wanted meanwhile. Everything
-    else that is open becomes due now, parked work too, except poison: that would only crash the next worker.
+    else that is open becomes due now, parked work too, except poison: that would only crash the next worker. With
+    `revive`, for an operator who knows better, poison is tried again as well.
     """
     if not wants:
         return {}
@@ -64,7 +67,9 @@ def mark_wanted(session: Session, wants: Mapping[ResourceKey, Want], now: dateti
     new = statement.excluded
     open_work = or_(new.wanted > 0, resources.c.wanted > resources.c.retrieved)
     in_flight = and_(resources.c.claim_token.is_not(None), resources.c.due_at > now)
-    untouched = or_(in_flight, ~open_work, func.coalesce(resources.c.park_reason, "") == POISON)
+    spared = false() if revive else func.coalesce(resources.c.park_reason, "") == POISON
+    untouched = or_(in_flight, ~open_work, spared)
+    starts_over = and_(resources.c.parked_at.is_not(None), ~untouched)
     upsert = statement.on_conflict_do_update(
         index_elements=[resources.c.source, resources.c.kind, resources.c.external_id],
         set_={
@@ -80,7 +85,8 @@ def mark_wanted(session: Session, wants: Mapping[ResourceKey, Want], now: dateti
             "due_at": case((untouched, resources.c.due_at), else_=now),
             "parked_at": case((untouched, resources.c.parked_at)),
             "park_reason": case((untouched, resources.c.park_reason)),
-            "failures": case((resources.c.parked_at.is_(None), resources.c.failures), else_=0),
+            "failures": case((starts_over, 0), else_=resources.c.failures),
+            "crashes": case((starts_over, 0), else_=resources.c.crashes),
             "priority": case(
                 (or_(resources.c.due_at.is_(None), new.priority < resources.c.priority), new.priority),
                 else_=resources.c.priority,

@@ -1,0 +1,382 @@
+"""Retrieve calls against servers that behave badly, over real sockets."""
+
+import gzip
+import inspect
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import httpcore
+import httpx
+import pytest
+
+from worker.clock import monotonic
+from worker.domain.states import FailureKind
+from worker.providers import client as client_module
+from worker.providers.base import OutboundRequest
+from worker.providers.client import ERROR_BODY_BYTES, ProviderClient, RetrieveFailed
+from worker.providers.gu1 import Gu1Provider
+
+PROVIDER = Gu1Provider()
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIP = 0.02
+"""Seconds between two bytes: far below any time-out on a single wait."""
+
+
+class Server:
+    """Accepts connections and lets `talk` answer each, in a thread of its own. Keeps what it was sent."""
+
+    def __init__(self, talk: "Callable[[Server, socket.socket], None]") -> None:
+        self._talk = talk
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.stop = threading.Event()
+        self.heads: list[str] = []
+        self.connections = 0
+        self.sent = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def close(self) -> None:
+        self.stop.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def read_head(self, connection: socket.socket) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            part = connection.recv(65536)
+            if not part:
+                raise OSError
+            received += part
+        self.heads.append(received.decode("latin-1"))
+
+    def send(self, connection: socket.socket, data: bytes) -> None:
+        connection.sendall(data)
+        self.sent += len(data)
+
+    def drip(self, connection: socket.socket, data: bytes) -> None:
+        """Sends byte after byte, again and again, until the other side gives up."""
+        while not self.stop.is_set():
+            for byte in data:
+                self.send(connection, bytes([byte]))
+                if self.stop.wait(DRIP):
+                    return
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            self._talk(self, connection)
+
+
+@contextmanager
+def serving(talk: Callable[[Server, socket.socket], None]) -> Iterator[Server]:
+    server = Server(talk)
+    thread = threading.Thread(target=server.accept, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        thread.join()
+
+
+def answer(head: bytes, body: bytes = b"") -> Callable[[Server, socket.socket], None]:
+    """Gives one answer on each connection."""
+
+    def talk(server: Server, connection: socket.socket) -> None:
+        server.read_head(connection)
+        server.send(connection, head + b"Connection: close\r\n\r\n" + body)
+
+    return talk
+
+
+def whole(body: bytes, headers: bytes = b"") -> Callable[[Server, socket.socket], None]:
+    return answer(OK + headers + f"Content-Length: {len(body)}\r\n".encode(), body)
+
+
+@contextmanager
+def calling(call_deadline: float = 5, max_bytes: int = 1000) -> Iterator[ProviderClient]:
+    with ProviderClient(call_deadline=call_deadline, max_bytes=max_bytes) as client:
+        yield client
+
+
+def failure_of(client, url, headers=None):
+    with pytest.raises(RetrieveFailed) as refusal:
+        client.fetch(PROVIDER, OutboundRequest(url, headers or {}))
+    return refusal.value.failure
+
+
+def test_an_answer_comes_whole():
+    with serving(whole(b'{"a": 1}', b"Request-Id: r-1\r\n")) as server, calling() as client:
+        got = client.fetch(PROVIDER, OutboundRequest(f"{server.url}/a/b?x=%2F&y=a+b", {"Authorization": "Bearer k"}))
+
+    assert (got.status, got.body, got.request_id) == (200, b'{"a": 1}', "r-1")
+    assert server.heads[0].startswith("GET /a/b?x=%2F&y=a+b HTTP/1.1\r\n"), "exactly as it was signed"
+    assert "Authorization: Bearer k\r\n" in server.heads[0]
+    assert "User-Agent: verisink\r\n" in server.heads[0]
+
+
+def silence(server, connection):
+    server.stop.wait()
+
+
+def dripping_status_line(server, connection):
+    server.read_head(connection)
+    server.drip(connection, b"H")
+
+
+def dripping_headers(server, connection):
+    server.read_head(connection)
+    server.send(connection, OK)
+    server.drip(connection, b"X-A: 1\r\n")
+
+
+def dripping_body(server, connection):
+    server.read_head(connection)
+    server.send(connection, OK + b"Content-Length: 100000\r\n\r\n")
+    server.drip(connection, b"{")
+
+
+def dripping_chunks(server, connection):
+    server.read_head(connection)
+    server.send(connection, OK + b"Transfer-Encoding: chunked\r\n\r\n")
+    server.drip(connection, b"1\r\nx\r\n")
+
+
+def dripping_error(server, connection):
+    server.read_head(connection)
+    server.send(connection, b"HTTP/1.1 500 No\r\nContent-Length: 100000\r\n\r\n")
+    server.drip(connection, b"x")
+
+
+@pytest.mark.parametrize(
+    "talk", [silence, dripping_status_line, dripping_headers, dripping_body, dripping_chunks, dripping_error]
+)
+def test_the_whole_call_has_one_deadline(talk):
+    with serving(talk) as server, calling(call_deadline=0.15) as client:
+        began = monotonic()
+        failure = failure_of(client, server.url)
+        took = monotonic() - began
+
+    assert failure.kind is FailureKind.TIMEOUT
+    assert took < 1.5
+
+
+def test_the_deadline_holds_while_the_connection_is_secured():
+    with serving(silence) as server, calling(call_deadline=0.15) as client:
+        began = monotonic()
+        assert failure_of(client, server.url.replace("http:", "https:")).kind is FailureKind.TIMEOUT
+        assert monotonic() - began < 1.5
+
+
+def test_a_deadline_ends_with_its_call():
+    """Threads and connections are used again; what is left of one deadline must not cut the next call."""
+    with serving(slowly) as server, calling(call_deadline=0.25) as client:
+        for _ in range(4):
+            assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).body == b"{}"
+        assert server.connections == 1
+
+
+def slowly(server, connection):
+    while True:
+        server.read_head(connection)
+        server.stop.wait(0.1)
+        server.send(connection, OK + b"Content-Length: 2\r\n\r\n{}")
+
+
+def reset(server, connection):
+    server.read_head(connection)
+    server.send(connection, OK + b"Content-Length: 100\r\n\r\n{")
+
+
+def close_at_once(server, connection):
+    server.read_head(connection)
+
+
+@pytest.mark.parametrize("talk", [reset, close_at_once, answer(b"NOT HTTP AT ALL\r\n"), answer(b"HTTP/1.1 99 X\r\n")])
+def test_broken_answers_are_network_trouble(talk):
+    with serving(talk) as server, calling() as client:
+        assert failure_of(client, server.url).kind is FailureKind.NETWORK
+
+
+def test_nobody_listening_is_network_trouble():
+    with serving(silence) as server:
+        gone = server.url
+    with calling() as client:
+        assert failure_of(client, gone).kind is FailureKind.NETWORK
+
+
+@pytest.mark.parametrize(("size", "fits"), [(0, True), (999, True), (1000, True), (1001, False), (10_000_000, False)])
+def test_the_size_of_an_answer_has_an_end(size, fits):
+    with serving(whole(b"x" * size)) as server, calling(max_bytes=1000) as client:
+        if fits:
+            assert len(client.fetch(PROVIDER, OutboundRequest(server.url, {})).body) == size
+        else:
+            failure = failure_of(client, server.url)
+            assert (failure.kind, failure.http_status) == (FailureKind.UNREADABLE, 200)
+            assert "1000 bytes" in failure.detail
+
+
+def endless(status: bytes) -> Callable[[Server, socket.socket], None]:
+    def talk(server: Server, connection: socket.socket) -> None:
+        server.read_head(connection)
+        server.send(connection, status + b"Transfer-Encoding: chunked\r\n\r\n")
+        while not server.stop.is_set():
+            server.send(connection, b"1000\r\n" + b"x" * 4096 + b"\r\n")
+
+    return talk
+
+
+@pytest.mark.parametrize("status", [OK, b"HTTP/1.1 500 No\r\n"])
+def test_an_endless_answer_is_left_when_it_is_too_long(status):
+    with serving(endless(status)) as server, calling() as client:
+        failure_of(client, server.url)
+
+    assert server.sent < 20_000_000 + ERROR_BODY_BYTES
+
+
+def test_a_small_answer_that_unpacks_to_a_huge_one_is_too_large():
+    packed = gzip.compress(b"0" * 30_000_000)
+    with serving(whole(packed, b"Content-Encoding: gzip\r\n")) as server, calling(max_bytes=100_000) as client:
+        assert failure_of(client, server.url).kind is FailureKind.UNREADABLE
+
+
+def test_compressed_answers_are_unpacked_and_broken_ones_are_unreadable():
+    with calling() as client:
+        with serving(whole(gzip.compress(b"{}"), b"Content-Encoding: gzip\r\n")) as server:
+            assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).body == b"{}"
+        with serving(whole(b"not gzip", b"Content-Encoding: gzip\r\n")) as server:
+            assert failure_of(client, server.url).kind is FailureKind.UNREADABLE
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(status):
+    with serving(whole(b"{}")) as elsewhere:
+        head = f"HTTP/1.1 {status} Moved\r\nLocation: {elsewhere.url}/\r\nContent-Length: 0\r\n".encode()
+        with serving(answer(head)) as server, calling() as client:
+            failure = failure_of(client, server.url, {"Authorization": "Bearer canary"})
+
+    assert (failure.kind, failure.http_status) == (FailureKind.UNREADABLE, status)
+    assert elsewhere.connections == 0
+
+
+def test_no_proxy_is_taken_from_the_environment(monkeypatch):
+    with serving(whole(b'"proxy"')) as proxy, serving(whole(b"{}")) as server, calling() as early:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        with calling() as late:
+            for client in (early, late):
+                assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).body == b"{}"
+        assert proxy.connections == 0
+
+
+def test_no_cookie_travels_from_one_account_to_another():
+    with serving(whole(b"{}", b"Set-Cookie: session=canary; Path=/\r\n")) as server, calling() as client:
+        for _ in range(2):
+            client.fetch(PROVIDER, OutboundRequest(server.url, {}))
+
+    assert len(server.heads) == 2
+    assert "canary" not in server.heads[1]
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        (b"", None),
+        (b"Retry-After: 7\r\n", 7),
+        (b"Retry-After: 0\r\n", 0),
+        (b"retry-after: 120 \r\n", 120),
+        (b"Retry-After: -5\r\n", None),
+        (b"Retry-After: soon\r\n", None),
+        (b"Retry-After: 1.5\r\n", None),
+        (b"Retry-After: 999999999999999999\r\n", 7 * 86_400),
+        (b"Date: Fri, 21 Nov 2025 10:00:00 GMT\r\nRetry-After: Fri, 21 Nov 2025 10:01:30 GMT\r\n", 90),
+        (b"Date: Fri, 21 Nov 2025 10:00:00 GMT\r\nRetry-After: Fri, 21 Nov 2025 09:00:00 GMT\r\n", 0),
+        (b"Date: Fri, 21 Nov 2025 10:00:00 GMT\r\nRetry-After: Fri, 21 Nov 2025 10:01:30 -0000\r\n", 90),
+        (b"Retry-After: Fri, 21 Nov 2025 10:01:30 GMT\r\n", None),
+        (b"Date: now\r\nRetry-After: Fri, 21 Nov 2025 10:01:30 GMT\r\n", None),
+        (b"Date: Fri, 21 Nov 2025 10:00:00 GMT\r\nRetry-After: Fri, 21 Nov 99999999999999 10:01:30 GMT\r\n", None),
+        (b"RateLimit-Reset: 42\r\n", 42),
+        (b"Retry-After: 7\r\nRateLimit-Reset: 42\r\n", 7),
+        (b"RateLimit-Reset: later\r\n", None),
+    ],
+)
+def test_how_long_the_provider_asks_to_wait(headers, wait):
+    with serving(answer(b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n" + headers)) as server, calling() as client:
+        failure = failure_of(client, server.url)
+
+    assert failure.kind is FailureKind.RATE_LIMITED
+    assert failure.retry_after == (None if wait is None else timedelta(seconds=wait))
+
+
+def test_a_refusal_is_classified_by_its_provider_and_quotes_nothing():
+    head = b"HTTP/1.1 404 Canary\r\nX-Request-Id: r-2\r\nContent-Length: 6\r\n"
+    with serving(answer(head, b"canary")) as server, calling() as client:
+        failure = failure_of(client, f"{server.url}/canary?token=canary", {"Authorization": "canary"})
+
+    assert (failure.kind, failure.http_status, failure.request_id) == (FailureKind.NOT_FOUND, 404, "r-2")
+    assert "anary" not in failure.detail
+
+
+def test_a_long_request_id_is_cut():
+    with serving(whole(b"{}", b"Request-Id: " + b"r" * 5000 + b"\r\n")) as server, calling() as client:
+        assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).request_id == "r" * 128
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://example.com/", "not a url", "http://", "http://[::1", "http://127.0.0.1:99999/"]
+)
+def test_a_url_that_is_none_is_a_failure_and_is_not_quoted(url):
+    with calling() as client:
+        failure = failure_of(client, url)
+
+    assert url not in failure.detail
+
+
+def exception_classes(module):
+    return [found for found in vars(module).values() if inspect.isclass(found) and issubclass(found, Exception)]
+
+
+def test_everything_that_httpx_raises_has_a_meaning():
+    """A newcomer among httpx's exceptions fails here, and not in production."""
+    known = tuple(kind for kind, _ in client_module._FAILURES)
+    strangers = [found.__name__ for found in exception_classes(httpx) if not issubclass(found, known)]
+
+    # Raised when a cookie is looked up by name, which nobody does.
+    assert strangers == ["CookieConflict"]
+
+
+def test_the_special_comes_before_the_general():
+    kinds = [kind for kind, _ in client_module._FAILURES]
+
+    for place, general in enumerate(kinds):
+        assert not [special for special in kinds[place + 1 :] if issubclass(special, general)]
+
+
+TIMEOUTS = [found for found in exception_classes(httpx) if issubclass(found, httpx.TimeoutException)]
+
+
+@pytest.mark.parametrize("error", TIMEOUTS)
+def test_every_timeout_is_a_timeout(error):
+    assert client_module._failure(error("x")).kind is FailureKind.TIMEOUT
+
+
+def test_httpx_knows_everything_that_its_transport_raises():
+    """Our connections raise httpcore's errors, which httpx's transport turns into its own."""
+    names = {found.__name__ for found in exception_classes(httpx)}
+
+    assert {"ReadTimeout", "WriteTimeout", "ConnectTimeout"} <= names & {
+        found.__name__ for found in exception_classes(httpcore)
+    }

@@ -1,0 +1,84 @@
+"""How the databases find what the readers ask for: nothing that grows is scanned or sorted for one page."""
+
+import re
+
+import pytest
+from sqlalchemy import event
+
+from tests.support.results import KIND, SOURCE, key
+from worker.domain.states import DeliveryState, ResourceState
+from worker.reports import events, resources, results, status
+from worker.reports.resources import AttemptFilter, DeliveryFilter, ResourceFilter
+from worker.reports.results import ResultFilter
+
+GROWING = ("attempts", "deliveries", "events", "resources", "results", "versions")
+
+
+@pytest.fixture
+def plan(database):
+    """The plans of all statements that a reader sends."""
+
+    def explain_all(read):
+        lines: list[str] = []
+
+        def explain(connection, cursor, statement, parameters, *_):
+            if not statement.startswith(("EXPLAIN", "SET", "BEGIN")):
+                word = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+                lines.extend(str(row[-1]) for row in connection.exec_driver_sql(f"{word} {statement}", parameters))
+
+        with database.read() as session:
+            if not database.is_sqlite:
+                # Empty tables are scanned whatever indexes there are, unless scanning is made to look expensive.
+                session.connection().exec_driver_sql("SET enable_seqscan = off")
+            event.listen(session.connection(), "before_cursor_execute", explain)
+            read(session)
+        return lines
+
+    return explain_all
+
+
+def scans(lines):
+    """Where a table that grows is read from end to end."""
+    tables = "|".join(GROWING)
+    sqlite, postgresql = rf"SCAN ({tables})(?! USING)", rf"Seq Scan on ({tables})\b"
+    return [line for line in lines if re.search(f"{sqlite}|{postgresql}", line)]
+
+
+def test_the_status_scans_nothing_that_grows(plan, database):
+    """A status page that gets slower with every delivery is closed when it is needed."""
+    lines = plan(lambda session: status.status(session, [SOURCE]))
+
+    assert scans(lines) == []
+    # PostgreSQL chooses by statistics, which empty tables have not.
+    wanted = ("ix_resources_oldest", "ix_resources_parked", "ix_deliveries_unreadable") if database.is_sqlite else ()
+    assert [index for index in wanted if not any(index in line for line in lines)] == []
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda session: results.page(session, ResultFilter(source=SOURCE, kind=KIND), limit=50),
+        lambda session: results.page(session, ResultFilter(provider="persona"), limit=50, newest_first=True),
+        lambda session: results.page(session, ResultFilter(), limit=50, after="MS4xLjE"),
+        lambda session: resources.attempts(session, AttemptFilter(source=SOURCE), limit=50),
+        lambda session: resources.deliveries(session, DeliveryFilter(source=SOURCE), limit=50),
+        lambda session: resources.deliveries(session, DeliveryFilter(state=DeliveryState.UNREADABLE), limit=50),
+        lambda session: resources.resources(session, ResourceFilter(source=SOURCE), limit=50),
+        lambda session: resources.resources(session, ResourceFilter(state=ResourceState.PARKED), limit=50),
+        lambda session: events.events(session, after=7, limit=50),
+        lambda session: events.newest_events(session, limit=50),
+    ],
+)
+def test_a_page_is_read_along_its_order(plan, database, read):
+    """Else each page of a list sorts the whole list."""
+    lines = plan(read)
+
+    assert [line for line in lines if line == "USE TEMP B-TREE FOR ORDER BY"] == []
+
+
+def test_one_resource_is_found_by_its_name(plan):
+    lines = plan(lambda session: resources.story(session, key("ver_1")))
+    lines += plan(lambda session: results.history(session, key("ver_1"), limit=50))
+    lines += plan(lambda session: results.result(session, key("ver_1"), version=1))
+
+    assert scans(lines) == []
