@@ -10,6 +10,8 @@ import structlog
 from celery import Celery
 from celery.worker import WorkController
 
+from worker.log import where
+
 log = structlog.get_logger(__name__)
 
 RESTART_PAUSE = 1.0
@@ -48,8 +50,8 @@ class EmbeddedWorker:
             try:
                 self._controller = self._make_controller()
                 self._controller.start()
-            except Exception:
-                log.exception("embedded_worker_died")
+            except Exception as error:  # noqa: BLE001 - whatever ends the worker, the next one begins a second later
+                log.error("embedded_worker_died", error=where(error))
             except SystemExit as ended:
                 log.warning("embedded_worker_exited", code=ended.code)
             self._ready.clear()

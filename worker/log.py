@@ -5,6 +5,7 @@ Lines carry ids, counts and reasons of our own. Bodies, documents, URLs and head
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 
 import structlog
@@ -63,3 +64,9 @@ def started(summary: Mapping[str, object], warnings: Iterable[str]) -> None:
     log.info("settings", **summary)
     for warning in warnings:
         log.warning("settings_incomplete", detail=warning)
+
+
+def where(error: BaseException) -> str:
+    """The error's class and the lines of code that it passed; its message could quote personal data."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return f"{type(error).__name__} at " + " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

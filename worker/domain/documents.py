@@ -15,6 +15,9 @@ Change = Callable[[Json], Json]
 
 REDACTED = "[redacted]"
 
+_GONE: Json = "[gone]"
+"""What a volatile part is replaced with, to be recognised by identity and left out: absent and present are the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -47,7 +50,7 @@ def content_digest(document: Json, volatile: tuple[Path, ...]) -> str:
     Signed file URLs carry a fresh token in their query at each read; the file that they name is the same.
     """
     for path in volatile:
-        document = _rewrite(document, path, lambda _: None)
+        document = _rewrite(document, path, lambda _: _GONE)
     return hashlib.sha256(canonical(_without_url_queries(document))).hexdigest()
 
 
@@ -61,16 +64,20 @@ def _rewrite(value: Json, path: Path, change: Change) -> Json:
     if head == "*":
         return _each(value, lambda item: _rewrite(item, rest, change))
     if isinstance(value, dict) and head in value:
-        return {**value, head: _rewrite(value[head], rest, change)}
+        return _present({**value, head: _rewrite(value[head], rest, change)})
     return value
 
 
 def _each(value: Json, change: Change) -> Json:
     if isinstance(value, dict):
-        return {name: change(item) for name, item in value.items()}
+        return _present({name: change(item) for name, item in value.items()})
     if isinstance(value, list):
-        return [change(item) for item in value]
+        return [item for item in map(change, value) if item is not _GONE]
     return value
+
+
+def _present(members: dict[str, Json]) -> Json:
+    return {name: item for name, item in members.items() if item is not _GONE}
 
 
 def _without_url_queries(value: Json) -> Json:

@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 
 from worker.domain.events import cloud_event
+from worker.log import where
 from worker.sinks.base import Sink
 from worker.store import leases, outbox
 from worker.store.engine import UNAVAILABLE, Database, database_time
@@ -58,8 +59,8 @@ class Publisher:
                 self.publish()
             except UNAVAILABLE as error:
                 log.warning("publish_postponed", error=type(error).__name__)
-            except Exception:
-                log.exception("publish_failed")
+            except Exception as error:  # noqa: BLE001 - the thread must outlive it; the sweep wakes it again
+                log.error("publish_failed", error=where(error))
         self._release()
 
     def publish(self) -> int:

@@ -75,7 +75,7 @@ class Receiver:
         self._providers = providers
         self._nudge = nudge
         self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=UNAVAILABLE)
-        self._quarantine_from = 0.0
+        self._quarantine_from: dict[str, float] = {}
 
     def source(self, slug: str) -> Source:
         """The configured source. Raises UnknownSource."""
@@ -139,9 +139,9 @@ class Receiver:
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
         log.warning("delivery_refused", source=slug, reason=reason)
         now = monotonic()
-        if now < self._quarantine_from:
+        if now < self._quarantine_from.get(slug, 0.0):
             return
-        self._quarantine_from = now + QUARANTINE_PAUSE
+        self._quarantine_from[slug] = now + QUARANTINE_PAUSE
         try:
             with self._database.write() as session:
                 inbox.quarantine(session, slug, reason, request.body, list(request.headers))

@@ -8,7 +8,7 @@ import hashlib
 import json
 import random
 import threading
-import traceback
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +25,7 @@ from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, FailureKind
 from worker.domain.strict_json import parse_object
 from worker.errors import ClaimLost, ConfigurationError, UnexpectedDocument, UnreadableJson
+from worker.log import where
 from worker.pipeline import write
 from worker.pipeline.budget import Budgets
 from worker.providers.base import Provider
@@ -44,7 +45,11 @@ IDLE_LOOK = 0.5
 PUMP_SECONDS = 240.0
 """A pump's longest run. The broker believes a task lost after ten minutes, and would hand it out again."""
 
-WRITE_TRIES = 4
+WRITE_SHARE = 0.5
+"""Of the lease, for writing: the call took at most the other half, and after the lease somebody else may have it."""
+
+WRITE_PAUSE = 0.25
+"""Seconds before the first try to write again; doubled each time, so that a restart of the database is outlived."""
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +139,9 @@ class _Pump:
         return len(claims)
 
     def _landed(self, future: "Future[None]") -> None:
+        error = future.exception()
+        if error is not None:
+            log.error("flight_failed", source=self._source.slug, error=where(error))
         self._flights.discard(future)
         self._again.set()
 
@@ -193,42 +201,55 @@ class _Pump:
         except (UnreadableJson, UnexpectedDocument) as error:
             return Failure(FailureKind.UNREADABLE, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-            log.error("retrieve_bug", error=_where(error))
-            return Failure(FailureKind.BUG, _where(error))
+            log.error("retrieve_bug", error=where(error))
+            return Failure(FailureKind.BUG, where(error))
 
     def _record(self, claim: Claim, outcome: "tuple[Reading, Document] | Failure", situation: write.Situation) -> None:
-        for last in (False,) * (WRITE_TRIES - 1) + (True,):
+        """Write the outcome. A database that is away is waited for while the claim lasts; then somebody else calls."""
+        ends = monotonic() + self._parts.settings.lease_seconds * WRITE_SHARE
+        pause = WRITE_PAUSE
+        while True:
             try:
                 written = self._write(claim, outcome, situation)
             except ClaimLost:
-                self._note_fenced(claim)
+                log.warning("attempt_fenced")
+                written = AttemptOutcome.FENCED
             except UNAVAILABLE as error:
-                log.warning("attempt_not_written", error=type(error).__name__, giving_up=last)
+                if monotonic() + pause > ends:
+                    log.error("attempt_not_written", error=type(error).__name__)
+                    return
+                log.warning("attempt_not_written_yet", error=type(error).__name__)
+                time.sleep(pause)
+                pause *= 2
                 continue
             except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-                log.error("write_bug", error=_where(error))
-                outcome = Failure(FailureKind.BUG, _where(error))
+                log.error("write_bug", error=where(error))
+                if isinstance(outcome, Failure) and outcome.kind is FailureKind.BUG:
+                    return
+                outcome = Failure(FailureKind.BUG, where(error))
                 continue
-            else:
-                failure = outcome if isinstance(outcome, Failure) else None
-                log.info("attempt_written", outcome=written, error=failure.kind if failure else None)
-                metrics.ATTEMPTS.labels(self._source.slug, written, failure.kind if failure else "").inc()
-                self._parts.published()
+            self._note_written(written, outcome if isinstance(outcome, Failure) else None)
             return
+
+    def _note_written(self, written: AttemptOutcome, failure: Failure | None) -> None:
+        error = failure.kind if failure else None
+        log.info("attempt_written", outcome=written, error=error)
+        metrics.ATTEMPTS.labels(self._source.slug, written, error or "").inc()
+        self._parts.published()
 
     def _write(
         self, claim: Claim, outcome: "tuple[Reading, Document] | Failure", situation: write.Situation
     ) -> AttemptOutcome:
-        with self._parts.database.write() as session:
-            if isinstance(outcome, Failure):
-                return write.write_failure(session, claim, outcome, situation)
-            reading, document = outcome
-            return write.write_document(session, claim, reading, document, situation)
-
-    def _note_fenced(self, claim: Claim) -> None:
-        log.warning("attempt_fenced")
-        with self._parts.database.write() as session:
-            resources.finish_attempt(session, claim, database_time(session), AttemptOutcome.FENCED)
+        try:
+            with self._parts.database.write() as session:
+                if isinstance(outcome, Failure):
+                    return write.write_failure(session, claim, outcome, situation)
+                reading, document = outcome
+                return write.write_document(session, claim, reading, document, situation)
+        except ClaimLost:
+            with self._parts.database.write() as session:
+                resources.finish_attempt(session, claim, database_time(session), AttemptOutcome.FENCED)
+            raise
 
 
 def read_document(provider: Provider, source: Source, claim: Claim, body: bytes) -> tuple[Reading, Document]:
@@ -247,9 +268,3 @@ def read_document(provider: Provider, source: Source, claim: Claim, body: bytes)
         mapping_version=provider.mapping_version,
     )
     return reading, document
-
-
-def _where(error: Exception) -> str:
-    """The error's class and the lines of code that it passed; its message could quote personal data."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return f"{type(error).__name__} at " + " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
