@@ -21,7 +21,7 @@ help:  ## this list
 demo: $(RUNTIME)  ## the main job, end to end, against the simulator; leaves nothing behind
 	@$(BIN)/verisink demo
 
-up: $(RUNTIME) $(if $(OWN),,$(SIMULATED))  ## receiver, worker and console; yours if configured, else for the simulator
+up: $(RUNTIME) $(if $(OWN),,$(SIMULATED))  ## receiver, worker and API; yours if configured, else for the simulator
 	@$(if $(OWN),,VERISINK_CONFIG=$(SIMULATED)) $(BIN)/verisink up
 
 simulate: $(SIMULATED)  ## the four providers, beside `make up`

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from pydantic import SecretStr, ValidationError
 
+from tests.providers.yoti_builders import pem_of
 from worker import settings
 from worker.errors import ConfigurationError
 from worker.settings import Settings, Source, load, masked_url, summary, token_digest, warnings
@@ -14,6 +16,8 @@ PERSONA = {
     "VERISINK_SOURCES__PERSONA_LIVE__WEBHOOK_SECRETS": "canary-one, canary-two",
     "VERISINK_SOURCES__PERSONA_LIVE__API_KEY": "canary-key",
 }
+
+PEM = pem_of(generate_private_key(public_exponent=65537, key_size=2048))
 
 
 def revealed(secrets):
@@ -108,7 +112,7 @@ def test_lists_are_commas_or_json(text, secrets, tmp_path):
 
 
 def test_secrets_from_files(tmp_path):
-    (tmp_path / "key.pem").write_text("-----BEGIN KEY-----\nabc\n-----END KEY-----\n")
+    (tmp_path / "key.pem").write_text(PEM)
     (tmp_path / "url").write_text("postgresql://user:pw@db/verisink\n")
     (tmp_path / "tokens").write_text("one:x,two:y\n")
     (tmp_path / "conf").mkdir()
@@ -127,7 +131,7 @@ def test_secrets_from_files(tmp_path):
 
     key = loaded.sources["yo"].private_key
     assert key is not None
-    assert key.get_secret_value().splitlines()[1] == "abc"
+    assert key.get_secret_value() == PEM.strip()
     assert revealed(loaded.sources["gu"].webhook_secrets) == ["canary-three"]
     assert loaded.database_url.get_secret_value() == "postgresql+psycopg://user:pw@db/verisink"
     assert [token.name for token in loaded.api_tokens] == ["one", "two"]
@@ -157,10 +161,10 @@ def test_both_forms_of_a_key_in_one_place_are_a_mistake(toml, tmp_path):
 def test_a_private_key_may_have_its_line_ends_escaped():
     environ = {
         "VERISINK_SOURCES__Y__PROVIDER": "yoti",
-        "VERISINK_SOURCES__Y__PRIVATE_KEY": r"-----BEGIN\nabc\n-----END",
+        "VERISINK_SOURCES__Y__PRIVATE_KEY": PEM.replace("\n", r"\n"),
     }
 
-    assert load(environ).sources["y"].private_key == SecretStr("-----BEGIN\nabc\n-----END")
+    assert load(environ).sources["y"].private_key == SecretStr(PEM)
 
 
 def test_every_problem_is_in_one_message(tmp_path):
@@ -214,6 +218,9 @@ def test_every_problem_is_in_one_message(tmp_path):
         ('[sources.a]\nprovider = "gu1"\nwebhook_secrets = [1]', "WEBHOOK_SECRETS__0: "),
         ('[sources.a]\nprovider = "gu1"\nwebhook_secrets = [" "]', "empty secret"),
         ('[sources.a]\nprovider = "gu1"\nretry_horizon_hours = inf', "RETRY_HORIZON_HOURS: "),
+        ('[sources.a]\nprovider = "verifik"\nwebhook_tokens = ["a/b"]', "WEBHOOK_TOKENS: holds a token that cannot be"),
+        ('[sources.a]\nprovider = "yoti"\nprivate_key = "x"', "PRIVATE_KEY: is not an unencrypted private key in PEM"),
+        ('redis_url = "amqp://a"', "VERISINK_REDIS_URL: must begin with redis:// or rediss://, because only Redis"),
         ("call_deadline_seconds = 31", "at most half of lease_seconds"),
         ('database_url = "sqlite://"', "VERISINK_DATABASE_URL: "),
         ('database_url = "sqlite:///:memory:"', "would not survive a restart"),
@@ -290,6 +297,24 @@ def test_a_key_of_another_provider_is_refused(provider, key, value):
         Source.model_validate({"slug": "a", "provider": provider, key: value})
 
 
+@pytest.mark.parametrize("token", ["a", "AZaz09._~-", "x" * 256, "..."])
+def test_tokens_that_fit_into_a_url(token):
+    assert revealed(Source.model_validate(verifik(token)).webhook_tokens) == [token]
+
+
+@pytest.mark.parametrize(
+    "token", ["canary/", "canary?", "canary%20", "canary b", "canary\n", "canaryä", ".", "..", "x" * 257]
+)
+def test_tokens_that_do_not_fit_into_a_url(token):
+    with pytest.raises(ValidationError, match="cannot be the last segment of a URL") as refusal:
+        Source.model_validate(verifik("good", token))
+    assert "canary" not in str(refusal.value)
+
+
+def verifik(*tokens):
+    return {"slug": "a", "provider": "verifik", "webhook_tokens": tokens}
+
+
 @pytest.mark.parametrize("slug", ["", "-a", "a-", "A", "a_b", "a/b", "a.b", "é", "x" * 64, "a\n"])
 def test_no_slugs(slug):
     with pytest.raises(ValidationError):
@@ -315,7 +340,7 @@ SECRETIVE = {
     "VERISINK_SOURCES__V__ACCESS_TOKEN": "https://canary.example/canary-path",
     "VERISINK_SOURCES__Y__PROVIDER": "yoti",
     "VERISINK_SOURCES__Y__NOTIFICATION_TOKENS": "canary:token",
-    "VERISINK_SOURCES__Y__PRIVATE_KEY": "canary-pem",
+    "VERISINK_SOURCES__Y__PRIVATE_KEY": PEM,
     "VERISINK_DATABASE_URL": "postgresql://canary-user:canary#pass@db.example:5432/verisink?password=canary",
     "VERISINK_BROKER_URL": "redis://:canary/pass@redis.example:6379/0",
     "VERISINK_REDIS_URL": "redis://canary:canary@redis.example:6379/1",
@@ -328,6 +353,7 @@ def test_no_secret_is_in_any_text(tmp_path):
 
     for text in (repr(loaded), str(loaded), json.dumps(summary(loaded)), str(loaded.model_dump())):
         assert "canary" not in text
+        assert PEM.splitlines()[1] not in text
 
 
 def test_the_summary_says_what_is_set(tmp_path):

@@ -35,8 +35,8 @@ def up(as_json: bool) -> None:
         _fail(str(error))
     except UNAVAILABLE as error:
         _fail(f"the database cannot be used ({type(error).__name__}): `verisink doctor` says more")
-    except OSError as error:
-        _fail(f"cannot listen on {loaded.host}:{loaded.port}: {error.strerror or error}")
+    except TimeoutError as error:
+        _fail(str(error))
 
 
 @click.command(epilog="Example: verisink web")
@@ -45,8 +45,8 @@ def web() -> None:
     loaded = _load()
     try:
         sys.exit(serving.supervise_web(loaded))
-    except OSError as error:
-        _fail(f"cannot listen on {loaded.host}:{loaded.port}: {error.strerror or error}")
+    except VerisinkError as error:
+        _fail(str(error))
 
 
 @click.command(epilog="Example: verisink worker")

@@ -13,12 +13,16 @@ from worker.store.engine import UNAVAILABLE
 
 Check = Callable[[], str | None]
 
+OK = "ok"
+NEWER = "ok, newer than this release"
+"""While a newer release is being deployed, the receivers of this one still take webhooks, and must not be taken out."""
+
 
 def blueprint(runtime: Runtime, extra_checks: dict[str, Check]) -> Blueprint:
-    """The health routes. Each check returns None when all is well, or one sentence."""
+    """The health routes. Each check returns None or NEWER when all is well, or else one sentence."""
     routes = Blueprint("health", __name__)
     checks: dict[str, Check] = {
-        "database": lambda: _database_trouble(runtime),
+        "database": lambda: _database(runtime),
         "broker": runtime.broker_trouble,
         **extra_checks,
     }
@@ -29,11 +33,10 @@ def blueprint(runtime: Runtime, extra_checks: dict[str, Check]) -> Blueprint:
 
     @routes.get("/readyz")
     def readyz() -> Response:
-        troubles = {name: trouble for name, check in checks.items() if (trouble := check())}
-        answer = jsonify(
-            status="not ready" if troubles else "ok", checks={name: troubles.get(name, "ok") for name in checks}
-        )
-        if troubles:
+        found = {name: check() or OK for name, check in checks.items()}
+        ready = all(text in (OK, NEWER) for text in found.values())
+        answer = jsonify(status=OK if ready else "not ready", checks=found)
+        if not ready:
             answer.status_code = 503
             answer.headers["Retry-After"] = "5"
         return answer
@@ -45,11 +48,10 @@ def blueprint(runtime: Runtime, extra_checks: dict[str, Check]) -> Blueprint:
     return routes
 
 
-def _database_trouble(runtime: Runtime) -> str | None:
+def _database(runtime: Runtime) -> str | None:
     try:
-        schema.require_current(runtime.database)
+        return NEWER if schema.newer_revision(runtime.database) else None
     except SchemaMismatch as error:
         return str(error)
     except UNAVAILABLE as error:
         return f"the database is not available ({type(error).__name__})"
-    return None

@@ -10,27 +10,32 @@ from functools import partial
 
 import structlog
 
+from web.api.routes import LARGEST_BODY
 from web.app import create_app
 from web.waitress_server import serve
 from worker import tasks
 from worker.celery_app import make_app, ring, worker_threads
 from worker.embedded import EmbeddedWorker
-from worker.errors import SchemaMismatch
+from worker.errors import CannotListen, SchemaMismatch
 from worker.instance_lock import only_instance
+from worker.pipeline.retrieve import WRITE_SHARE
+from worker.providers.base import matches_any
 from worker.runtime import Runtime
-from worker.settings import MEBIBYTE, Settings
+from worker.settings import WEBHOOK_SECRET_KEYS, Settings, Source
 from worker.store import schema
 from worker.store.engine import UNAVAILABLE
 from worker.supervisor import Supervisor, python_commands
 from worker.tasks import CANNOT_START
 
-WORKER_GRACE_SECONDS = 45.0
-"""For calls in flight when a worker stops: their deadline is at most half of the lease, and then they are written."""
+SPARE_GRACE_SECONDS = 5.0
+"""Of a worker's grace, for all that is not a call or its writing."""
 
 WEB_GRACE_SECONDS = 25.0
 """For requests in flight when a receiver stops; they wait for a commit, never for a provider."""
 
-API_BODY_LIMIT = MEBIBYTE
+STRANGERS_BODY_LIMIT = 16 * 1024
+"""For who cannot be right, and will be refused. A provider whose token is wrong should still be seen in quarantine, and
+most notifications are shorter than this."""
 
 OnReady = Callable[[str], None]
 
@@ -38,8 +43,8 @@ log = structlog.get_logger(__name__)
 
 
 def serve_embedded(settings: Settings, on_ready: OnReady) -> None:
-    """Receiver, worker and scheduler in this process, until SIGTERM or SIGINT. Raises StoreError if another one
-    runs."""
+    """Receiver, worker and scheduler in this process, until SIGTERM or SIGINT. Raises StoreError if another one runs or
+    the database's folder cannot be used, CannotListen, and TimeoutError if the worker does not start."""
     # The port comes first: one that is taken must not be found out about by a worker that has begun already.
     with only_instance(settings), open_listeners(settings, 1) as (listener,):
         app = make_app(settings, "worker")
@@ -48,12 +53,12 @@ def serve_embedded(settings: Settings, on_ready: OnReady) -> None:
         schema.migrate(runtime.database)
         runtime.start_working()
         worker = EmbeddedWorker(app, worker_threads(settings))
-        worker.start()
         try:
+            worker.start()
             _serve(settings, runtime, on_ready, listener, worker)
         finally:
             runtime.stop_working()
-            worker.stop(WORKER_GRACE_SECONDS)
+            worker.stop(worker_grace(settings))
             runtime.close()
 
 
@@ -84,7 +89,7 @@ def supervise_web(settings: Settings) -> int:
 def supervise_worker(settings: Settings) -> int:
     """`verisink worker`: Celery workers, each with its scheduler."""
     commands = python_commands("worker", settings.worker_processes, "worker.process")
-    return Supervisor(commands, grace_seconds=WORKER_GRACE_SECONDS).run()
+    return Supervisor(commands, grace_seconds=worker_grace(settings)).run()
 
 
 def supervise_all(settings: Settings, on_ready: OnReady) -> int:
@@ -94,24 +99,34 @@ def supervise_all(settings: Settings, on_ready: OnReady) -> int:
         on_ready(address(listeners[0]))
         workers = python_commands("worker", settings.worker_processes, "worker.process")
         commands = {**_web_commands(listeners), **workers}
-        return Supervisor(commands, grace_seconds=WORKER_GRACE_SECONDS, pass_fds=_numbers(listeners)).run()
+        return Supervisor(commands, grace_seconds=worker_grace(settings), pass_fds=_numbers(listeners)).run()
+
+
+def worker_grace(settings: Settings) -> float:
+    """Seconds for calls in flight when a worker stops: until their deadline, and then until they are written."""
+    return settings.call_deadline_seconds + settings.lease_seconds * WRITE_SHARE + SPARE_GRACE_SECONDS
 
 
 @contextmanager
 def open_listeners(settings: Settings, count: int) -> Iterator[list[socket.socket]]:
     """`count` listening sockets on one port, one for each process, among which the system spreads the connections.
 
-    They are opened by who supervises, so that no connection is lost when a process is restarted. Raises OSError.
+    They are opened by who supervises, so that no connection is lost when a process is restarted. Raises
+    CannotListen.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with ExitStack() as opened:
         listeners: list[socket.socket] = []
-        for _ in range(count):
-            port = listeners[0].getsockname()[1] if listeners else settings.port
-            place = (settings.host, port)
-            listener = socket.create_server(place, family=family, backlog=1024, reuse_port=count > 1)
-            listener.set_inheritable(True)
-            listeners.append(opened.enter_context(listener))
+        try:
+            for _ in range(count):
+                port = listeners[0].getsockname()[1] if listeners else settings.port
+                place = (settings.host, port)
+                listener = socket.create_server(place, family=family, backlog=1024, reuse_port=count > 1)
+                listener.set_inheritable(True)
+                listeners.append(opened.enter_context(listener))
+        except OSError as error:
+            sentence = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+            raise CannotListen(sentence) from None
         yield listeners
 
 
@@ -127,13 +142,29 @@ def _numbers(listeners: Sequence[socket.socket]) -> list[int]:
 
 
 def body_limit(settings: Settings) -> Callable[[str], int]:
-    """The longest body that a path takes, by which the server refuses others before it has read them."""
-    limits = {f"/webhooks/{slug}": source.max_body_bytes for slug, source in settings.sources.items()}
+    """The longest body that a path takes, by which the server refuses others before it has read them.
+
+    The path is WSGI's: percent-decoded, each byte a character. A token in it is looked at here already, because without
+    it anybody could have the longest bodies read and kept.
+    """
 
     def limit(path: str) -> int:
-        return limits.get("/".join(path.split("/", 3)[:3]), API_BODY_LIMIT)
+        # Slashes before the path are one to the application.
+        first, *rest = path.lstrip("/").split("/")
+        if first != "webhooks":
+            return LARGEST_BODY
+        source = settings.sources.get(rest[0]) if rest else None
+        return source.max_body_bytes if source and _may_be_right(source, rest[1:]) else STRANGERS_BODY_LIMIT
 
     return limit
+
+
+def _may_be_right(source: Source, behind: Sequence[str]) -> bool:
+    """Whether what stands behind the source in the path is the token, where the provider has one there."""
+    if WEBHOOK_SECRET_KEYS.get(source.provider) != "webhook_tokens":
+        return True
+    tokens = [token.get_secret_value().encode("utf-8") for token in source.webhook_tokens]
+    return len(behind) == 1 and matches_any(behind[0].encode("latin-1"), tokens)
 
 
 def _serve(

@@ -13,6 +13,9 @@ from worker.settings import Settings
 DRAIN_TASK = "verisink.drain.v1"
 """Named with a version, because messages outlive a deploy."""
 
+NUDGE_SECONDS = 60
+"""A nudge that was not taken by then is thrown away unread: the sweep has rung again many times."""
+
 MEMORY_BROKER = "memory://localhost/"
 
 Role = Literal["publisher", "worker"]
@@ -54,7 +57,7 @@ def worker_threads(settings: Settings) -> int:
 
 def ring(app: Celery, source: str) -> None:
     """Publish a nudge for `source`. Raises whatever the broker's client raises."""
-    app.send_task(DRAIN_TASK, args=[source])
+    app.send_task(DRAIN_TASK, args=[source], expires=NUDGE_SECONDS)
 
 
 def broker_trouble(app: Celery) -> str:

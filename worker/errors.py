@@ -2,6 +2,7 @@
 
 VerisinkError
 ├── ConfigurationError        the settings are wrong; says every problem and what to do
+├── CannotListen              the address is taken, not allowed, or none of this machine
 ├── StoreError
 │   ├── SchemaMismatch        the database's schema is not the one this release knows
 │   └── ClaimLost             somebody else owns the resource now; throw the work away
@@ -14,6 +15,7 @@ VerisinkError
 ├── UnreadableJson            bytes that are not strict JSON
 ├── UnreadableNotification    an authenticated body that does not say what to retrieve
 └── UnexpectedDocument        a provider's answer is JSON, but not the resource that was asked for
+    └── NothingFound          a provider's answer says that there is no such thing
 """
 
 from collections.abc import Sequence
@@ -31,6 +33,10 @@ class ConfigurationError(VerisinkError):
         self.problems = tuple(problems)
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
         super().__init__(f"{len(self.problems)} problem(s) in the settings:\n{lines}")
+
+
+class CannotListen(VerisinkError):
+    """No socket can listen on the configured host and port."""
 
 
 class StoreError(VerisinkError):
@@ -91,3 +97,7 @@ class UnreadableNotification(VerisinkError):
 
 class UnexpectedDocument(VerisinkError):
     """A provider answered with JSON that is not the resource asked for. The message quotes nothing of it."""
+
+
+class NothingFound(UnexpectedDocument):
+    """A provider answered with success, and its answer says that there is no such thing."""

@@ -7,9 +7,12 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import structlog
 from structlog.typing import Processor
+
+_ROOT = str(Path(__file__).parent.parent)
 
 _QUIET = {
     "httpx": logging.WARNING,
@@ -67,6 +70,9 @@ def started(summary: Mapping[str, object], warnings: Iterable[str]) -> None:
 
 
 def where(error: BaseException) -> str:
-    """The error's class and the lines of code that it passed; its message could quote personal data."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return f"{type(error).__name__} at " + " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    """The error's class, where it was raised, and the lines of ours that it passed. Its message could quote personal
+    data, so it is not used."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(_ROOT) and "site-packages" not in frame.filename]
+    places = [f"{frame.name}:{frame.lineno}" for frame in (frames[-1:] + own[::-1])[:7]]
+    return f"{type(error).__name__} at " + " < ".join(dict.fromkeys(places))

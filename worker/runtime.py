@@ -114,6 +114,7 @@ class Runtime:
     def start_receiving(self) -> None:
         """Start what a web process needs. Raises SchemaMismatch; a database that is away is raised too, but everything
         is started all the same."""
+        _ = self.receiver
         self.nudger.start()
         schema.require_current(self.database)
 
@@ -122,6 +123,8 @@ class Runtime:
         schema.require_current(self.database)
         self.nudger.start()
         self.publisher.start()
+        # Made here, before the threads that use it: several of them would each make one of their own.
+        _ = self.retriever
         self._working = True
         self.scheduler.start()
 

@@ -7,6 +7,7 @@ allowed.
 import difflib
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from ipaddress import ip_address
@@ -21,17 +22,22 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from worker import settings_text
 from worker.errors import ConfigurationError
+from worker.rsa_key import load_key
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Secrets = tuple[SecretStr, ...]
 
 MEBIBYTE = 1024 * 1024
+
+URL_TOKEN = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,256}\Z")
+"""What arrives as it was configured as one segment of a URL's path; clients drop the segments `.` and `..`."""
 
 PROVIDER_PLUGINS = "verisink.providers"
 
@@ -140,6 +146,23 @@ class Source(_Frozen):
             raise ValueError("holds an empty secret, which would let anybody in")
         return secrets
 
+    @field_validator("webhook_tokens")
+    @classmethod
+    def _check_tokens(cls, tokens: Secrets) -> Secrets:
+        if not all(URL_TOKEN.match(token.get_secret_value()) for token in tokens):
+            raise ValueError(
+                "holds a token that cannot be the last segment of a URL: use letters, digits and . _ ~ -, at most 256"
+            )
+        return tokens
+
+    @field_validator("private_key")
+    @classmethod
+    def _check_private_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        # Which keys a provider from another package takes, only that package knows.
+        if key is not None and info.data.get("provider") == "yoti":
+            load_key(key.get_secret_value())
+        return key
+
     @model_validator(mode="before")
     @classmethod
     def _fill_provider_defaults(cls, values: object) -> object:
@@ -202,11 +225,18 @@ class Settings(_Frozen):
             raise ValueError("must name a file: what was acknowledged would not survive a restart in memory")
         return url
 
-    @field_validator("broker_url", "redis_url")
+    @field_validator("broker_url")
     @classmethod
     def _check_broker(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "amqp://", "amqps://")):
             raise ValueError("must begin with redis://, rediss://, amqp:// or amqps://")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must begin with redis:// or rediss://, because only Redis can hold shared rate budgets")
         return url
 
     @field_validator("log_level", "log_format", mode="before")

@@ -14,7 +14,7 @@ from worker.clock import monotonic
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE = 0.5
+FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between a death and the next start. A worker must be back within 10 seconds of a broker that is back."""
 

@@ -152,7 +152,7 @@ def test_what_is_missing_is_named_by_its_setting():
     assert "VERISINK_SOURCES__YOTI_LIVE__SDK_ID" in found["yoti-live: credential"]["todo"]
 
 
-def test_a_key_that_cannot_sign_fails():
+def test_a_key_that_cannot_sign_is_wrong_settings():
     shell = Shell(
         {
             "VERISINK_SOURCES__YOTI_LIVE__PROVIDER": "yoti",
@@ -163,8 +163,8 @@ def test_a_key_that_cannot_sign_fails():
 
     status, found = examine(shell)
 
-    assert status == 1
-    assert found["yoti-live: credential"]["state"] == "fail"
+    assert (status, states(found)) == (1, {"settings": "fail"})
+    assert "PRIVATE_KEY: is not an unencrypted private key" in found["settings"]["detail"]
 
 
 def test_without_sources_there_is_nothing_to_do():

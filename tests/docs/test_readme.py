@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from web.main import main
@@ -58,7 +59,7 @@ def test_what_differs_by_provider_is_said(provider):
 def test_commands_in_the_readme_exist():
     named = set(re.findall(r"\bverisink ([a-z]+)\b", README)) - {"web"}
     assert named
-    assert named <= set(main.list_commands(None)), named
+    assert named <= set(main.list_commands(click.Context(main))), named
 
 
 @pytest.mark.parametrize(

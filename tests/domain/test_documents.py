@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.domain.documents import REDACTED, content_digest, redact
+from worker.domain.documents import REDACTED, content_digest, redact, redact_object
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,9 @@ def test_the_digest_sees_everything_else(other):
 
 def test_the_order_of_a_list_means_something():
     assert content_digest([1, 2], ()) != content_digest([2, 1], ())
+
+
+def test_an_object_stays_one():
+    assert redact_object({"a": {"otp": "1"}, "b": 2}, (("**", "otp"),)) == ({"a": {"otp": REDACTED}, "b": 2}, True)
+    assert redact_object({"a": {"otp": "1"}}, (("*",),)) == ({"a": REDACTED}, True)
+    assert redact_object({"b": 2}, (("**", "otp"),)) == ({"b": 2}, False)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from worker.domain.retry import (
     CONFLICT_DELAY,
     DEFAULT_THROTTLE,
+    FEWEST_TRIES,
     LONGEST_DELAY,
     LONGEST_THROTTLE,
     NOT_FOUND_HORIZON,
@@ -47,12 +48,16 @@ TABLE = [
     (Kind.SERVER_ERROR, 10**6, HOUR, None, DAYS, in_(0.5 * HOUR)),
     (Kind.TIMEOUT, 0, SECOND, None, DAYS, in_(0.5 * SECOND)),
     # the horizon: the last try may lie exactly on it
-    (Kind.TIMEOUT, 1, DAYS - 0.5 * SECOND, None, DAYS, in_(0.5 * SECOND)),
-    (Kind.TIMEOUT, 1, DAYS - 0.4 * SECOND, None, DAYS, Park("timeout")),
-    (Kind.NETWORK, 3, DAYS, None, DAYS, Park("network")),
+    (Kind.TIMEOUT, FEWEST_TRIES, DAYS - 8 * SECOND, None, DAYS, in_(8 * SECOND)),
+    (Kind.TIMEOUT, FEWEST_TRIES, DAYS - 7.9 * SECOND, None, DAYS, Park("timeout")),
+    (Kind.NETWORK, FEWEST_TRIES, DAYS, None, DAYS, Park("network")),
     (Kind.SERVER_ERROR, 99, 2 * DAYS, None, DAYS, Park("server_error")),
     (Kind.UNREADABLE, 99, DAYS, None, DAYS, Park("unreadable")),
-    (Kind.TIMEOUT, 1, 2 * MINUTE, None, MINUTE, Park("timeout")),
+    (Kind.TIMEOUT, FEWEST_TRIES, 2 * MINUTE, None, MINUTE, Park("timeout")),
+    # however late it is, it was tried a few times: a hold, or an outage of our own, does not eat the horizon
+    (Kind.TIMEOUT, 1, DAYS, None, DAYS, in_(0.5 * SECOND)),
+    (Kind.NETWORK, FEWEST_TRIES - 1, 99 * DAYS, None, DAYS, in_(4 * SECOND)),
+    (Kind.SERVER_ERROR, 1, 2 * DAYS, timedelta(days=7), DAYS, in_(LONGEST_THROTTLE)),
     # Retry-After only ever lengthens a wait, and never for days
     (Kind.SERVER_ERROR, 1, SECOND, 5 * MINUTE, DAYS, in_(5 * MINUTE)),
     (Kind.SERVER_ERROR, 12, SECOND, SECOND, DAYS, in_(1024 * SECOND)),
@@ -62,7 +67,8 @@ TABLE = [
     (Kind.NOT_FOUND, 1, SECOND, None, DAYS, in_(0.5 * SECOND)),
     (Kind.NOT_FOUND, 8, 10 * MINUTE, None, DAYS, in_(64 * SECOND)),
     (Kind.NOT_FOUND, 9, NOT_FOUND_HORIZON, None, DAYS, Park("gone")),
-    (Kind.NOT_FOUND, 1, 2 * MINUTE, None, MINUTE, Park("gone")),
+    (Kind.NOT_FOUND, FEWEST_TRIES, 2 * MINUTE, None, MINUTE, Park("gone")),
+    (Kind.NOT_FOUND, FEWEST_TRIES - 1, DAYS, None, DAYS, in_(4 * SECOND)),
     # 409: once more
     (Kind.CONFLICT, 1, SECOND, None, DAYS, in_(CONFLICT_DELAY)),
     (Kind.CONFLICT, 2, SECOND, None, DAYS, Park("conflict")),
@@ -84,7 +90,8 @@ TABLE = [
     (Kind.CRASHED, POISON_CRASHES, SECOND, None, DAYS, Park("poison")),
     (Kind.STALE, STALE_TRIES - 1, SECOND, None, DAYS, in_(8 * SECOND)),
     (Kind.STALE, STALE_TRIES, SECOND, None, DAYS, Park("stale")),
-    (Kind.STALE, 1, DAYS, None, DAYS, Park("stale")),
+    (Kind.STALE, 1, DAYS, None, DAYS, in_(0.5 * SECOND)),
+    (Kind.STALE, FEWEST_TRIES, DAYS, None, DAYS, Park("stale")),
 ]  # fmt: skip
 
 

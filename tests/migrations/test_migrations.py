@@ -52,6 +52,8 @@ def add_migration(folder: Path, statement: str) -> None:
         f'"""Later."""\nfrom alembic import op\nrevision = "later"\ndown_revision = "{newest}"\n'
         f"def upgrade():\n    op.execute({statement!r})\n"
     )
+    # A process reads its migrations once; this stands for the next release's.
+    schema._revisions.cache_clear()
 
 
 def test_up_from_nothing(empty):
@@ -240,3 +242,18 @@ def test_a_newer_schema_is_refused_and_says_what_to_do(empty):
 
     with pytest.raises(SchemaMismatch, match="from-the-future, which this release does not know: deploy a newer"):
         schema.require_current(empty)
+
+
+def test_a_running_process_can_go_on_with_a_newer_schema_but_not_with_an_older(empty, migrations):
+    with pytest.raises(SchemaMismatch):
+        schema.newer_revision(empty)
+
+    schema.migrate(empty)
+    assert schema.newer_revision(empty) is None
+    stamp(empty, "from-the-future")
+    assert schema.newer_revision(empty) == "from-the-future"
+
+    stamp(empty, schema.head() or "")
+    add_migration(migrations, "SELECT 1")
+    with pytest.raises(SchemaMismatch, match="run `verisink migrate`"):
+        schema.newer_revision(empty)

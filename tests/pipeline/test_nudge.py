@@ -1,10 +1,12 @@
 """Nudges never make anybody wait, and losing one is nothing."""
 
 import threading
+import time
 
 import pytest
 
 from worker.clock import monotonic
+from worker.pipeline import nudge
 from worker.pipeline.nudge import Nudger
 
 WAIT = 5.0
@@ -61,6 +63,19 @@ def test_nudges_that_wait_together_are_one(bell, nudger):
     nudger.stop(WAIT)
 
     assert bell.rung == ["first", "a", "b"]
+
+
+def test_a_flood_rings_a_few_times(bell, nudger, monkeypatch):
+    monkeypatch.setattr(nudge, "PAUSE", 0.2)
+    nudger.start()
+    began = monotonic()
+    for _ in range(1000):
+        nudger.nudge("a")
+        time.sleep(0.0002)
+    took = monotonic() - began
+    nudger.stop(WAIT)
+
+    assert 1 <= len(bell.rung) <= took / 0.2 + 2
 
 
 def test_a_bell_that_hangs_lets_nobody_wait(bell, nudger):

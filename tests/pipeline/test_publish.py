@@ -1,12 +1,13 @@
 """Publishing: in order, at least once, and one sink's trouble is not another's."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from tests.store.play import EARLY, SOURCE, rows
+from tests.store.play import EARLY, SOURCE, now, rows
 from worker.clock import monotonic
 from worker.domain.events import Event
 from worker.domain.states import EventType
@@ -123,6 +124,14 @@ def test_a_sink_that_is_broken_delays_no_other(database):
     assert "canary" not in str(logs)
     with database.read() as session:
         assert outbox.sink_position(session, "broken") == 0
+
+
+def test_a_publisher_that_died_keeps_a_sink_for_seconds(database):
+    happen(database, 1)
+    Publisher(database, [Sink()]).publish()
+
+    [held] = [row for row in rows(database, leases) if "sink" in row.name]
+    assert timedelta(0) < held.expires_at - now(database) <= timedelta(seconds=5)
 
 
 def test_what_a_publisher_delivered_and_could_not_note_is_delivered_again(database, monkeypatch):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 from structlog.testing import capture_logs
@@ -130,6 +131,33 @@ def test_a_flood_of_bad_requests_is_not_all_kept(office, monkeypatch):
             office.receive("gu1", request)
 
     assert len(rows(office.database, quarantined_deliveries)) == 1
+
+
+def refused_deliveries(source):
+    return REGISTRY.get_sample_value("verisink_deliveries_total", {"source": source, "status": "refused"}) or 0
+
+
+def test_a_flood_of_bad_requests_is_logged_in_a_line_now_and_then_and_counted_exactly(office, monkeypatch):
+    time = [1_000.0]
+    monkeypatch.setattr(receive_module, "QUARANTINE_PAUSE", 60.0)
+    monkeypatch.setattr(receive_module, "monotonic", lambda: time[0])
+    bad = {provider: office.request(office.notice(provider), Flaw.NO_SIGNATURE) for provider in ("gu1", "persona")}
+    counted = refused_deliveries("gu1")
+
+    def refuse(provider, times):
+        for _ in range(times):
+            with pytest.raises(AuthenticationFailed):
+                office.receive(provider, bad[provider])
+
+    with capture_logs() as logs:
+        refuse("gu1", 50)
+        refuse("persona", 1)
+        time[0] += 61
+        refuse("gu1", 3)
+
+    lines = [(line["source"], line["refusals"]) for line in logs if line["event"] == "delivery_refused"]
+    assert lines == [("gu1", 1), ("persona", 1), ("gu1", 50)]
+    assert refused_deliveries("gu1") == counted + 53
 
 
 def test_nobody_else_is_received_for(office):

@@ -223,6 +223,7 @@ def test_an_answer_that_comes_after_its_claim_ended_is_thrown_away(plant):
     [other] = others
     row = plant.row(record)
     assert (row.claim_token, row.version, row.attempts) == (other.token, 0, 2)
+    assert (other.crashes, row.crashes) == (1, 0), "it was slow and did not die"
     assert rows(plant.database, results) == rows(plant.database, versions) == []
     assert [attempt.outcome for attempt in rows(plant.database, attempts)] == ["fenced", None]
     assert event_types(plant.database, record.ref.external_id) == []

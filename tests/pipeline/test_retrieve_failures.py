@@ -3,17 +3,15 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from tests.pipeline.plant import KINDS
 from tests.store import play
 from tests.store.play import event_types, rows
 from web.simulator.faults import Answer, Faults
-from worker.domain.retry import NOT_FOUND_HORIZON, POISON_CRASHES
+from worker.domain.retry import FEWEST_TRIES, NOT_FOUND_HORIZON, POISON_CRASHES
 from worker.providers.gu1 import Gu1Provider
-from worker.store.engine import Database
-from worker.store.tables import attempts, quarantined_deliveries, results, versions
+from worker.store.tables import attempts, quarantined_deliveries, versions
 
 
 def last_attempt(plant, record):
@@ -65,7 +63,7 @@ def test_what_never_passes_is_parked_at_the_horizon(plant):
     record = plant.create("gu1")
     plant.faults.set("gu1", Faults(outage=True))
     plant.want(record)
-    plant.make_due(record, wanted_since=play.now(plant.database) - timedelta(hours=73))
+    plant.make_due(record, wanted_since=play.now(plant.database) - timedelta(hours=73), failures=FEWEST_TRIES - 1)
 
     plant.drain("gu1")
 
@@ -80,11 +78,26 @@ def test_the_horizon_is_a_setting_of_the_source(plant):
     record = plant.create("gu1")
     plant.faults.set("gu1", Faults(outage=True))
     plant.want(record)
-    plant.make_due(record, wanted_since=play.now(plant.database) - timedelta(seconds=1))
+    long_ago = play.now(plant.database) - timedelta(seconds=1)
+    plant.make_due(record, wanted_since=long_ago, failures=FEWEST_TRIES - 1)
 
     plant.drain("gu1")
 
     assert plant.row(record).park_reason == "server_error"
+
+
+def test_a_day_without_workers_parks_nothing(plant):
+    record = plant.create("gu1")
+    plant.faults.script(record.ref.external_id, [Answer(503)])
+    plant.want(record)
+    plant.make_due(record, wanted_since=play.now(plant.database) - timedelta(days=9))
+
+    plant.drain("gu1")
+    assert (plant.row(record).parked_at, plant.row(record).failures) == (None, 1)
+
+    plant.make_due(record)
+    plant.drain("gu1")
+    assert plant.row(record).version == 1
 
 
 @pytest.mark.parametrize("provider", KINDS)
@@ -96,10 +109,21 @@ def test_what_the_provider_does_not_have_is_gone_after_a_while(plant, provider):
     assert (plant.row(record).failures, plant.row(record).parked_at) == (1, None), "reads lag webhooks"
     assert last_attempt(plant, record).error == "not_found"
 
-    plant.make_due(record, wanted_since=play.now(plant.database) - NOT_FOUND_HORIZON)
+    long_ago = play.now(plant.database) - NOT_FOUND_HORIZON
+    plant.make_due(record, wanted_since=long_ago, failures=FEWEST_TRIES - 1)
     plant.drain(provider)
     assert plant.row(record).park_reason == "gone"
     assert event_types(plant.database, record.ref.external_id) == ["parked"]
+
+
+def test_a_success_that_says_there_is_nothing_is_the_same(plant):
+    record = plant.create("verifik")
+    plant.faults.script(record.ref.external_id, [Answer(200, b'{"data": null}')] * 9)
+
+    plant.retrieve(record)
+
+    assert (plant.row(record).version, plant.row(record).parked_at) == (0, None)
+    assert (last_attempt(plant, record).error, last_attempt(plant, record).http_status) == ("not_found", 200)
 
 
 def test_what_comes_a_little_late_is_found(plant):
@@ -125,6 +149,27 @@ def test_what_is_refused_is_parked_at_once(plant, status, reason):
     assert (row.park_reason, row.last_error) == (reason, f"the provider answered {status}")
     plant.retrieve(record)
     assert plant.row(record).version == 1, "a new notification starts over"
+
+
+@pytest.mark.parametrize(("status", "error"), [(422, "rejected"), (503, "server_error"), (409, "conflict")])
+def test_a_notification_during_a_call_that_fails_is_followed_at_once(plant, status, error):
+    record = plant.create("gu1")
+    plant.faults.script(record.ref.external_id, [Answer(status)])
+    plant.want(record)
+    told: list[bool] = []
+
+    def tell_during_the_first_call(_call):
+        if not told:
+            told.append(True)
+            plant.want(record)
+
+    plant.faults.on_call = tell_during_the_first_call
+    plant.drain("gu1")
+
+    assert plant.calls("gu1") == 2
+    assert plant.row(record).version == 1
+    assert [row.error for row in rows(plant.database, attempts)] == [error, None]
+    assert "parked" not in event_types(plant.database, record.ref.external_id)
 
 
 def test_a_redirect_is_not_followed(plant):
@@ -290,41 +335,6 @@ def test_what_kills_workers_is_parked_as_poison_without_another_call(plant):
 
     assert plant.calls("gu1") == 0
     assert plant.row(record).park_reason == "poison"
-
-
-class Shaky(Database):
-    """A database that fails the next few writing transactions."""
-
-    failures = 0
-
-    def write(self):
-        if self.failures:
-            self.failures -= 1
-            raise OperationalError("", {}, Exception())
-        return super().write()
-
-
-@pytest.mark.parametrize(("failures", "stored"), [(2, True), (9, False)])
-def test_an_answer_is_not_lost_because_the_database_is_away_for_a_moment(plant, failures, stored):
-    shaky = Shaky(plant.database.engine.url.render_as_string())
-    plant.build(database=shaky)
-    record = plant.create("gu1")
-    plant.want(record)
-    plant.faults.on_call = lambda _call: setattr(shaky, "failures", failures)
-
-    try:
-        plant.drain("gu1")
-    except OperationalError:
-        assert not stored
-    shaky.failures = 0
-    shaky.dispose()
-
-    assert bool(rows(plant.database, results)) is stored
-    if not stored:
-        plant.make_due(record)
-        plant.faults.on_call = None
-        plant.drain("gu1")
-        assert plant.row(record).version == 1
 
 
 def test_no_personal_datum_is_logged_on_the_way(plant):

@@ -4,6 +4,7 @@ import gzip
 import inspect
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -125,6 +126,7 @@ def test_an_answer_comes_whole():
     assert server.heads[0].startswith("GET /a/b?x=%2F&y=a+b HTTP/1.1\r\n"), "exactly as it was signed"
     assert "Authorization: Bearer k\r\n" in server.heads[0]
     assert "User-Agent: verisink\r\n" in server.heads[0]
+    assert "Accept-Encoding: identity\r\n" in server.heads[0]
 
 
 def silence(server, connection):
@@ -246,18 +248,138 @@ def test_an_endless_answer_is_left_when_it_is_too_long(status):
     assert server.sent < 20_000_000 + ERROR_BODY_BYTES
 
 
-def test_a_small_answer_that_unpacks_to_a_huge_one_is_too_large():
-    packed = gzip.compress(b"0" * 30_000_000)
-    with serving(whole(packed, b"Content-Encoding: gzip\r\n")) as server, calling(max_bytes=100_000) as client:
+BOMB = gzip.compress(gzip.compress(b"0" * 100_000_000))
+"""A few hundred bytes that stand for 100 MB."""
+
+
+@pytest.mark.parametrize(
+    ("packed", "coding"),
+    [(gzip.decompress(BOMB), "gzip"), (BOMB, "gzip, gzip"), (BOMB, "gzip\r\nContent-Encoding: gzip")],
+    ids=["once", "stacked", "in two headers"],
+)
+@pytest.mark.parametrize("status", [OK, b"HTTP/1.1 500 No\r\n"], ids=["answer", "error"])
+def test_a_small_answer_that_unpacks_to_a_huge_one_takes_no_memory(packed, coding, status):
+    head = status + f"Content-Encoding: {coding}\r\nContent-Length: {len(packed)}\r\n".encode()
+    with serving(answer(head, packed)) as server, calling(max_bytes=1_000_000) as client:
+        tracemalloc.start()
+        try:
+            failure = failure_of(client, server.url)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert failure.kind in (FailureKind.UNREADABLE, FailureKind.SERVER_ERROR)
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b" GZIP ", b"Gzip"])
+def test_an_answer_that_is_compressed_all_the_same_is_unpacked(coding):
+    body = b'{"a": "' + b"x" * 500_000 + b'"}'
+    packed = gzip.compress(body)
+    headers = b"Content-Encoding: " + coding + b"\r\n"
+    with serving(whole(packed, headers)) as server, calling(max_bytes=len(body)) as client:
+        assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).body == body
+    with serving(whole(packed, headers)) as server, calling(max_bytes=len(body) - 1) as client:
         assert failure_of(client, server.url).kind is FailureKind.UNREADABLE
 
 
-def test_compressed_answers_are_unpacked_and_broken_ones_are_unreadable():
+@pytest.mark.parametrize("coding", [b"gzip, gzip", b"br", b"deflate", b"zstd", b"gzip, identity"])
+def test_a_coding_that_nobody_asked_for_is_unreadable(coding):
+    with serving(whole(b"{}", b"Content-Encoding: " + coding + b"\r\n")) as server, calling() as client:
+        assert failure_of(client, server.url).kind is FailureKind.UNREADABLE
+
+
+def test_broken_gzip_is_unreadable():
+    with serving(whole(b"not gzip", b"Content-Encoding: gzip\r\n")) as server, calling() as client:
+        assert failure_of(client, server.url).kind is FailureKind.UNREADABLE
+
+
+def resolving(monkeypatch, resolve):
+    """Puts `resolve` in the place of the resolver, for every name that is not an address already."""
+    real = socket.getaddrinfo
+
+    def ask(host, port, *more, **options):
+        if host != "provider.test":
+            return real(host, port, *more, **options)
+        return [place for address in resolve() for place in real(address, port, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+
+
+def named(server):
+    return server.url.replace("127.0.0.1", "provider.test")
+
+
+def test_a_resolver_that_hangs_costs_one_deadline(monkeypatch):
+    free = threading.Event()
+    resolving(monkeypatch, lambda: free.wait(10) and [])
+    with serving(whole(b"{}")) as server, calling(call_deadline=0.15) as client:
+        began = monotonic()
+        failure = failure_of(client, named(server))
+        took = monotonic() - began
+        free.set()
+
+    assert (failure.kind, failure.detail) == (FailureKind.TIMEOUT, "ConnectTimeout")
+    assert took < 1.5
+    assert server.connections == 0
+
+
+def unknown():
+    raise socket.gaierror("canary")
+
+
+def unreadable():
+    raise UnicodeError("canary")
+
+
+@pytest.mark.parametrize("resolve", [unknown, unreadable, list])
+def test_a_name_that_leads_nowhere_is_network_trouble(monkeypatch, resolve):
+    resolving(monkeypatch, resolve)
     with calling() as client:
-        with serving(whole(gzip.compress(b"{}"), b"Content-Encoding: gzip\r\n")) as server:
-            assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).body == b"{}"
-        with serving(whole(b"not gzip", b"Content-Encoding: gzip\r\n")) as server:
-            assert failure_of(client, server.url).kind is FailureKind.UNREADABLE
+        failure = failure_of(client, "http://provider.test/")
+
+    assert (failure.kind, failure.detail) == (FailureKind.NETWORK, "ConnectError")
+
+
+def test_addresses_are_tried_until_one_answers(monkeypatch):
+    """The server listens on one of them only; the others refuse, or swallow everything."""
+    tried: list[str] = []
+    connect = httpcore.SyncBackend.connect_tcp
+
+    def reach(backend, host, *more):
+        tried.append(host)
+        if host.startswith("192.0.2."):
+            raise httpcore.ConnectTimeout
+        return connect(backend, host, *more)
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", reach)
+    resolving(monkeypatch, lambda: ["192.0.2.1", "::1", "192.0.2.1", "192.0.2.2", "127.0.0.1", "192.0.2.3"])
+    with serving(whole(b"{}")) as server, calling() as client:
+        assert client.fetch(PROVIDER, OutboundRequest(named(server), {})).body == b"{}"
+
+    assert tried == ["192.0.2.1", "::1", "192.0.2.2", "127.0.0.1"], "each once, and none after the one that answers"
+    assert "\r\nHost: provider.test:" in server.heads[0]
+
+
+def test_all_addresses_have_one_deadline(monkeypatch):
+    waits: list[float] = []
+
+    def swallow(_backend, _host, _port, timeout, *_more):
+        waits.append(timeout)
+        threading.Event().wait(min(timeout, 0.1))
+        raise httpcore.ConnectTimeout
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", swallow)
+    resolving(monkeypatch, lambda: [f"192.0.2.{number}" for number in range(1, 100)])
+    with calling(call_deadline=0.35) as client:
+        began = monotonic()
+        failure = failure_of(client, "http://provider.test/")
+        took = monotonic() - began
+
+    assert failure.kind is FailureKind.TIMEOUT
+    assert took < 1.5
+    assert waits == sorted(waits, reverse=True)
+    assert len(waits) <= 4
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -318,6 +440,15 @@ def test_how_long_the_provider_asks_to_wait(headers, wait):
         failure = failure_of(client, server.url)
 
     assert failure.kind is FailureKind.RATE_LIMITED
+    assert failure.retry_after == (None if wait is None else timedelta(seconds=wait))
+
+
+@pytest.mark.parametrize(("headers", "wait"), [(b"RateLimit-Reset: 42\r\n", None), (b"Retry-After: 7\r\n", 7)])
+def test_an_outage_has_nothing_to_do_with_the_rate_limit(headers, wait):
+    with serving(answer(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n" + headers)) as server, calling() as client:
+        failure = failure_of(client, server.url)
+
+    assert failure.kind is FailureKind.SERVER_ERROR
     assert failure.retry_after == (None if wait is None else timedelta(seconds=wait))
 
 

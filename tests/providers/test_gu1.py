@@ -426,9 +426,12 @@ def test_an_active_entity_is_an_approval_only_after_kyc():
     assert read("entity", status="active", kycVerified="true").verdict.outcome is NONE
 
 
-def test_a_deleted_entity_is_erased():
+def test_a_deleted_entity_is_no_approval_and_no_erasure():
     reading = read("entity", status="active", kycVerified=True, deletedAt="2026-01-07T11:00:00Z")
-    assert reading.verdict == Verdict(Stage.ERASED, NONE, final=True)
+    assert reading.verdict == Verdict(Stage.ABANDONED, NONE, final=False)
+    assert (reading.derived, reading.provider_status) == (True, "active")
+    assert reading.drift == (Drift("deletedAt", "set"),)
+    assert read("entity", status="active", kycVerified=True, deletedAt=None).drift == ()
 
 
 @pytest.mark.parametrize(

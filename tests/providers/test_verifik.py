@@ -56,9 +56,6 @@ class TestAuthenticate:
     def test_any_of_several_tokens(self, tokens):
         authenticate(TOKEN, webhook_tokens=tokens)
 
-    def test_a_token_may_hold_any_letter(self):
-        authenticate("schlüssel", webhook_tokens=("schlüssel",))
-
     @pytest.mark.parametrize(
         "token", [None, "", TOKEN[:-1], f"{TOKEN}x", TOKEN.lower(), "x" * 100_000, "ü", "\udcff", "\0"]
     )

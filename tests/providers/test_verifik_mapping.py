@@ -11,7 +11,7 @@ from worker.domain.documents import content_digest, redact
 from worker.domain.model import Drift, ResourceRef, Verdict
 from worker.domain.states import CheckOutcome, Outcome, Stage
 from worker.domain.strict_json import Json, parse_object
-from worker.errors import UnexpectedDocument
+from worker.errors import NothingFound, UnexpectedDocument
 from worker.providers.verifik import VerifikProvider
 from worker.providers.verifik_mapping import STATUSES
 from worker.settings import Source
@@ -349,7 +349,6 @@ class TestEnvelope:
         "document",
         [
             {},
-            {"data": None},
             {"data": []},
             {"data": "x"},
             {"data": {}},
@@ -361,8 +360,14 @@ class TestEnvelope:
         ],
     )
     def test_another_record_is_unexpected(self, document):
-        with pytest.raises(UnexpectedDocument):
+        with pytest.raises(UnexpectedDocument) as caught:
             VERIFIK.read(SOURCE, ResourceRef("email-validation", ID), document)
+
+        assert caught.type is UnexpectedDocument
+
+    def test_no_data_is_nothing_found(self):
+        with pytest.raises(NothingFound):
+            VERIFIK.read(SOURCE, ResourceRef("email-validation", ID), {"data": None, "signature": {}})
 
 
 class TestPaths:

@@ -1,5 +1,6 @@
 """Sessions, the database's clock, and types that mean the same everywhere."""
 
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from tests.store.play import EARLY, now, rows, undone
+from tests.store.play import EARLY, now, rows, undone, want
 from worker.clock import monotonic, utc_now
 from worker.store import audit, engine
-from worker.store.engine import UNAVAILABLE, Database, database_time, insert
+from worker.store.engine import UNAVAILABLE, Database, database_time, insert, is_refusal
 from worker.store.tables import audit_entries, cursors, leases
 from worker.store.types import db_now, storable, storable_json
 
@@ -167,6 +168,36 @@ def test_sqlite_keeps_what_was_acknowledged(sqlite_database):
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
 
+def test_sqlite_overwrites_what_was_erased(sqlite_database):
+    for pool in (sqlite_database.engine, sqlite_database.writer):
+        with pool.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == 1
+
+
+def test_sqlite_files_are_nobody_else_s_to_read(tmp_path):
+    path = tmp_path / "verisink.db"
+    handle = Database(f"sqlite:///{path}")
+    assert list(tmp_path.iterdir()) == []
+    with handle.write() as session:
+        session.execute(text("CREATE TABLE people (name TEXT)"))
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    handle.dispose()
+
+    assert modes == {"verisink.db": 0o600, "verisink.db-wal": 0o600, "verisink.db-shm": 0o600}
+
+
+def test_the_mode_of_a_sqlite_file_that_exists_is_its_owner_s(tmp_path):
+    path = tmp_path / "verisink.db"
+    path.touch()
+    path.chmod(0o640)
+    handle = Database(f"sqlite:///{path}")
+    with handle.read() as session:
+        session.execute(text("SELECT 1"))
+    handle.dispose()
+
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_reader_does_not_wait_for_a_writer(database):
     with database.write() as writing:
         writing.execute(insert(writing, cursors).values(name="a", value=1))
@@ -204,3 +235,24 @@ def test_storable_text_is_the_text_but_for_what_cannot_be_stored(value):
     assert kept.encode("utf-8").decode("utf-8") == kept
     assert "\x00" not in kept
     assert storable_json({value: [value, 1, None]}) == {kept: [kept, 1, None]}
+
+
+@pytest.mark.postgres
+def test_a_value_over_a_limit_is_a_refusal_and_nothing_that_passes(postgres_database):
+    with pytest.raises(UNAVAILABLE) as limit:
+        want(postgres_database, secrets.token_hex(20_000))
+    with postgres_database.write() as session:
+        session.execute(text("SET LOCAL statement_timeout = 20"))
+        with pytest.raises(UNAVAILABLE) as late, session.begin_nested():
+            session.execute(text("SELECT pg_sleep(5)"))
+
+    assert is_refusal(limit.value) is True
+    assert is_refusal(late.value) is False
+
+
+def test_what_sqlite_raises_is_no_refusal(sqlite_database):
+    with pytest.raises(UNAVAILABLE) as failure, sqlite_database.read() as session:
+        session.execute(text("SELECT 1 FROM missing"))
+
+    assert is_refusal(failure.value) is False
+    assert is_refusal(ValueError()) is False

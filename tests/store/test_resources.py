@@ -290,6 +290,32 @@ def test_a_lost_claim_changes_nothing_at_all(database, outlived, kind):
     assert rows(database, versions) == rows(database, events_table) == []
 
 
+def test_a_worker_that_was_slow_and_not_dead_takes_its_crash_back(database, outlived):
+    assert resource(database).crashes == 1
+
+    for _ in range(2):
+        with database.write() as session:
+            resources.note_fenced(session, outlived, database_time(session))
+
+    assert resource(database).crashes == 0, "and never fewer than none"
+    assert [row.outcome for row in rows(database, attempts)] == ["fenced", None]
+
+
+def test_failures_of_a_kind_are_counted_back_to_the_first_of_another(database):
+    def in_a_row(kind):
+        with database.read() as session:
+            return resources.failed_in_a_row(session, held, kind)
+
+    held = wanted_and_claimed(database)
+    assert in_a_row(FailureKind.CONFLICT) == 0
+    for kind in (FailureKind.TIMEOUT, FailureKind.STALE, FailureKind.TIMEOUT, FailureKind.TIMEOUT):
+        fail(database, held, kind)
+        make_due(database)
+        held = claim_one(database)
+
+    assert (in_a_row(FailureKind.TIMEOUT), in_a_row(FailureKind.STALE)) == (2, 0)
+
+
 def test_a_claim_that_was_settled_is_lost_too(database):
     held = wanted_and_claimed(database)
     store(database, held)
@@ -303,18 +329,19 @@ def test_claims_can_be_given_back(database):
     held = wanted_and_claimed(database)
 
     with database.write() as session:
-        resources.release_claims(session, [held], database_time(session))
+        resources.release_claims(session, [held], database_time(session), "the rate budget was spent")
 
     again = claim_one(database)
     assert (again.crashes, again.failures, again.attempt) == (0, 0, 2)
-    assert rows(database, attempts)[0].error == "not_made"
+    first = rows(database, attempts)[0]
+    assert (first.outcome, first.error, first.detail) == ("failed", "not_made", "the rate budget was spent")
 
 
 def test_giving_back_what_is_lost_leaves_the_new_owner_alone(database, outlived):
     before = resource(database)
 
     with database.write() as session:
-        resources.release_claims(session, [outlived], database_time(session))
+        resources.release_claims(session, [outlived], database_time(session), "why")
 
     assert resource(database) == before
 

@@ -291,6 +291,22 @@ def test_drift_is_counted_even_when_nothing_changed(database):
     assert issues["status"].last_seen_at > issues["status"].first_seen_at
 
 
+def test_only_so_many_unknown_values_are_kept_for_a_field(database, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_DRIFT_VALUES", 3)
+    values = [Drift("check", str(number)) for number in range(5)]
+    retrieved(database, found=reading(drift=(*values, Drift("status", "new"))))
+    retrieved(database, found=reading(drift=tuple(values)))
+
+    issues = {(row.field, row.value): row.seen for row in rows(database, drift_issues)}
+    assert issues == {("check", "0"): 2, ("check", "1"): 2, ("check", "2"): 2, ("status", "new"): 1}
+
+
+def test_a_long_reference_is_cut(database):
+    retrieved(database, found=reading(reference="r" * 100_000))
+
+    assert rows(database, results_table)[0].reference == "r" * results.LONGEST_REFERENCE
+
+
 def test_a_probe_that_brings_a_document_releases_the_source(database):
     with database.write() as session:
         write.hold(session, SOURCE, "401", now=EARLY, probe_at=EARLY, actor="worker")

@@ -22,7 +22,7 @@ from tests.store.play import (
     want,
     wanted_and_claimed,
 )
-from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
+from worker.domain.retry import CONFLICT_TRIES, FEWEST_TRIES, POISON_CRASHES, PROBE_AFTER, STALE_TRIES, Failure
 from worker.domain.states import FailureKind
 from worker.pipeline import write
 from worker.store import sources
@@ -58,12 +58,90 @@ def test_a_retry_comes_later_and_is_counted(database):
 
 def test_the_horizon_counts_from_when_it_was_wanted(database):
     want(database)
-    set_resource(database, wanted_since=now(database) - SITUATION.horizon)
+    set_resource(database, wanted_since=now(database) - SITUATION.horizon, failures=FEWEST_TRIES - 2)
 
+    fail(database, claim_one(database), FailureKind.TIMEOUT)
+    assert resource(database).parked_at is None, "the time alone does not park it"
+    make_due(database)
     fail(database, claim_one(database), FailureKind.TIMEOUT)
 
     after = resource(database)
     assert (after.park_reason, after.due_at, after.parks) == ("timeout", None, 1)
+
+
+def fail_again(database, *kinds):
+    """One whole attempt after another, each as soon as it may be."""
+    for kind in kinds:
+        make_due(database)
+        fail(database, claim_one(database), kind)
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(FailureKind.CONFLICT, CONFLICT_TRIES), (FailureKind.STALE, STALE_TRIES)])
+def test_tries_of_a_kind_are_counted_without_the_failures_before(database, kind, tries):
+    want(database)
+    fail_again(database, *[FailureKind.TIMEOUT] * 3, *[kind] * (tries - 1))
+    assert resource(database).parked_at is None
+    assert resource(database).failures == 3 + tries - 1
+
+    fail_again(database, kind)
+
+    assert resource(database).park_reason == kind
+
+
+def test_another_failure_in_between_starts_the_count_over(database):
+    want(database)
+
+    fail_again(database, FailureKind.CONFLICT, FailureKind.TIMEOUT, FailureKind.CONFLICT)
+    assert resource(database).parked_at is None
+
+    fail_again(database, FailureKind.CONFLICT)
+    assert resource(database).park_reason == "conflict"
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(FailureKind.CONFLICT, CONFLICT_TRIES), (FailureKind.STALE, STALE_TRIES)])
+def test_what_was_parked_and_is_wanted_again_has_all_its_tries(database, kind, tries):
+    for _ in range(2):
+        want(database)
+        fail_again(database, *[kind] * (tries - 1))
+        assert resource(database).parked_at is None
+        fail_again(database, kind)
+        assert resource(database).park_reason == kind
+
+
+@pytest.mark.parametrize(
+    "kind", [FailureKind.REJECTED, FailureKind.TIMEOUT, FailureKind.NOT_FOUND, FailureKind.CONFLICT, FailureKind.BUG]
+)
+def test_who_asks_during_a_call_that_fails_gets_a_call_of_their_own(database, kind):
+    held = wanted_and_claimed(database)
+    want(database)
+
+    fail(database, held, kind)
+
+    after = resource(database)
+    assert (after.parked_at, after.failures, after.claim_token) == (None, 1, None)
+    assert after.due_at <= now(database)
+    assert claim_one(database).wanted == 2
+    assert event_types(database) == []
+
+
+def test_what_kills_workers_is_parked_whoever_asks_meanwhile(database):
+    want(database)
+    set_resource(database, crashes=POISON_CRASHES)
+    held = claim_one(database)
+    want(database)
+
+    fail(database, held, FailureKind.CRASHED)
+
+    assert resource(database).park_reason == "poison"
+
+
+def test_who_asks_during_a_throttled_call_waits_with_the_source(database):
+    held = wanted_and_claimed(database)
+    want(database)
+
+    fail(database, held, Failure(FailureKind.RATE_LIMITED, "429", 429, timedelta(seconds=40)))
+
+    assert resource(database).due_at == state(database).throttled_until
 
 
 def test_a_crash_that_is_answered_is_no_crash_any_more(database):

@@ -48,7 +48,11 @@ class _Query(BaseModel):
 
 
 class ResultsQuery(_Query):
-    """The filters and the paging of the list of results."""
+    """The filters and the paging of the list of results.
+
+    `updated_after` narrows a list; it is no way to follow changes, which may be committed with an earlier time than one
+    already seen. For that there is `/events?after=`.
+    """
 
     source: Slug | None = None
     provider: Slug | None = None

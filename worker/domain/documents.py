@@ -44,6 +44,12 @@ def redact(document: Json, secrets: tuple[Path, ...]) -> tuple[Json, bool]:
     return document, found
 
 
+def redact_object(document: dict[str, Json], secrets: tuple[Path, ...]) -> tuple[dict[str, Json], bool]:
+    """`redact` for an object. No path is empty, so an object stays one."""
+    kept, found = redact(document, secrets)
+    return kept if isinstance(kept, dict) else {}, found
+
+
 def content_digest(document: Json, volatile: tuple[Path, ...]) -> str:
     """SHA-256 (hex) of what `document` says, without its volatile parts and without the queries of URLs.
 

@@ -15,6 +15,9 @@ LONGEST_DELAY = timedelta(hours=1)
 NOT_FOUND_HORIZON = timedelta(minutes=15)
 """Providers' reads lag their webhooks by seconds. What is still missing after minutes is gone."""
 
+FEWEST_TRIES = 5
+"""However late it is. The time that a source was held, or no worker ran, is not the work's fault."""
+
 STALE_TRIES = 6
 CONFLICT_TRIES = 2
 CONFLICT_DELAY = timedelta(seconds=5)
@@ -120,6 +123,6 @@ def _retry_within(
     failure, effort, now, jitter = situation
     asked = min(failure.retry_after or timedelta(0), LONGEST_THROTTLE)
     when = now + max(backoff(effort.failures, jitter), asked)
-    if when - effort.wanted_since > horizon:
+    if when - effort.wanted_since > horizon and effort.failures >= FEWEST_TRIES:
         return Park(reason)
     return RetryAt(when)

@@ -6,9 +6,13 @@ database.
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
+
+PAUSE = 0.05
+"""Seconds between two rounds. Nudges that nobody takes must not pile up in the broker, one for each webhook."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +53,11 @@ class Nudger:
                 sources, self._waiting = self._waiting, set()
                 if not sources:
                     return
+                stopping = self._stopping
             for source in sorted(sources):
                 self._send(source)
+            if not stopping:
+                time.sleep(PAUSE)
 
     def _send(self, source: str) -> None:
         try:

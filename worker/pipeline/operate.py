@@ -1,4 +1,4 @@
-"""Operate: the deeds of operators, the same for API, command line and console. Each leaves an audit entry."""
+"""Operate: the deeds of operators, the same for API and command line. Each leaves an audit entry."""
 
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import Cause

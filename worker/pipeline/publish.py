@@ -15,8 +15,8 @@ from worker.store import leases, outbox
 from worker.store.engine import UNAVAILABLE, Database, database_time
 
 BATCH = 100
-LEASE = timedelta(seconds=30)
-"""How long a publisher may be silent before another takes its sink over."""
+LEASE = timedelta(seconds=5)
+"""How long a publisher may be silent before another takes its sink over. Each sweep wakes it, once a second."""
 
 log = structlog.get_logger(__name__)
 

@@ -4,6 +4,8 @@ Authenticated bytes are never dropped: what we cannot read is stored as unreadab
 trouble is a 503, so that the provider sends it again.
 """
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -38,8 +40,8 @@ DEADLOCK_TRIES = 3
 """PostgreSQL finds a deadlock after a second, so more tries would take longer than the provider waits."""
 
 QUARANTINE_PAUSE = 0.2
-"""Seconds between two refused requests that are kept. Anybody can send bad requests; they must not fill our disk's
-time."""
+"""Seconds between two refused requests of a source that are kept and logged. Anybody can send bad requests; they must
+fill neither our disk's time nor our log."""
 
 KEPT_HEADERS = frozenset(
     {
@@ -76,6 +78,8 @@ class Receiver:
         self._nudge = nudge
         self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=UNAVAILABLE)
         self._quarantine_from: dict[str, float] = {}
+        self._refusals: Counter[str] = Counter()
+        self._refusals_lock = threading.Lock()
 
     def source(self, slug: str) -> Source:
         """The configured source. Raises UnknownSource."""
@@ -137,11 +141,14 @@ class Receiver:
             return inbox.record(session, arrivals)
 
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
-        log.warning("delivery_refused", source=slug, reason=reason)
         now = monotonic()
-        if now < self._quarantine_from.get(slug, 0.0):
-            return
-        self._quarantine_from[slug] = now + QUARANTINE_PAUSE
+        with self._refusals_lock:
+            self._refusals[slug] += 1
+            if now < self._quarantine_from.get(slug, 0.0):
+                return
+            self._quarantine_from[slug] = now + QUARANTINE_PAUSE
+            refusals = self._refusals.pop(slug)
+        log.warning("delivery_refused", source=slug, reason=reason, refusals=refusals)
         try:
             with self._database.write() as session:
                 inbox.quarantine(session, slug, reason, request.body, list(request.headers))

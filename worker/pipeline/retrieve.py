@@ -12,19 +12,19 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
 
 from worker import metrics
 from worker.clock import monotonic, unix_seconds
-from worker.domain.documents import content_digest, redact
-from worker.domain.model import Reading
+from worker.domain.documents import content_digest, redact_object
+from worker.domain.model import Drift, Reading
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, FailureKind
 from worker.domain.strict_json import parse_object
-from worker.errors import ClaimLost, ConfigurationError, UnexpectedDocument, UnreadableJson
+from worker.errors import ClaimLost, ConfigurationError, NothingFound, UnexpectedDocument, UnreadableJson
 from worker.log import where
 from worker.pipeline import write
 from worker.pipeline.budget import Budgets
@@ -32,7 +32,7 @@ from worker.providers.base import Provider
 from worker.providers.client import ProviderClient, RetrieveFailed
 from worker.settings import Settings, Source
 from worker.store import resources, sources
-from worker.store.engine import UNAVAILABLE, Database, database_time
+from worker.store.engine import UNAVAILABLE, Database, database_time, is_refusal
 from worker.store.resources import Claim
 from worker.store.results import Document
 
@@ -50,6 +50,12 @@ WRITE_SHARE = 0.5
 
 WRITE_PAUSE = 0.25
 """Seconds before the first try to write again; doubled each time, so that a restart of the database is outlived."""
+
+MOST_CHECKS = 500
+"""No provider makes more than a few dozen."""
+
+MOST_DRIFT = 20
+"""Unknown values noted for one document. A changed provider shows with the first."""
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +170,7 @@ class _Pump:
             claims = resources.claim(session, slug, limit=limit if allowed is None else 1, lease=lease)
         if claims and not self._parts.budgets.take(slug, len(claims)):
             with self._parts.database.write() as session:
-                resources.release_claims(session, claims, database_time(session))
+                resources.release_claims(session, claims, database_time(session), "the rate budget was spent")
             return [], False
         return claims, allowed == 1
 
@@ -198,6 +204,8 @@ class _Pump:
             return error.failure
         except ConfigurationError as error:
             return Failure(FailureKind.CREDENTIAL, error.problems[0])
+        except NothingFound as error:
+            return Failure(FailureKind.NOT_FOUND, str(error), http_status=200)
         except (UnreadableJson, UnexpectedDocument) as error:
             return Failure(FailureKind.UNREADABLE, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
@@ -215,7 +223,10 @@ class _Pump:
                 log.warning("attempt_fenced")
                 written = AttemptOutcome.FENCED
             except UNAVAILABLE as error:
-                if monotonic() + pause > ends:
+                if is_refusal(error) and not (isinstance(outcome, Failure) and outcome.kind is FailureKind.BUG):
+                    outcome = Failure(FailureKind.BUG, where(error))
+                    continue
+                if monotonic() + pause > ends or self._stopping:
                     log.error("attempt_not_written", error=type(error).__name__)
                     return
                 log.warning("attempt_not_written_yet", error=type(error).__name__)
@@ -248,16 +259,17 @@ class _Pump:
                 return write.write_document(session, claim, reading, document, situation)
         except ClaimLost:
             with self._parts.database.write() as session:
-                resources.finish_attempt(session, claim, database_time(session), AttemptOutcome.FENCED)
+                resources.note_fenced(session, claim, database_time(session))
             raise
 
 
 def read_document(provider: Provider, source: Source, claim: Claim, body: bytes) -> tuple[Reading, Document]:
     """Read a provider's answer, and prepare it for keeping. Raises UnreadableJson or UnexpectedDocument."""
     content = parse_object(body)
-    reading = provider.read(source, claim.key.ref, content)
     paths = provider.paths(claim.key.ref)
-    kept, redacted = redact(content, paths.secrets)
+    kept, redacted = redact_object(content, paths.secrets)
+    # It is read without its secrets, so that no check carries one.
+    reading = _bounded(provider.read(source, claim.key.ref, kept))
     document = Document(
         body=json.dumps(kept, ensure_ascii=True).encode() if redacted else body,
         redacted=redacted,
@@ -268,3 +280,11 @@ def read_document(provider: Provider, source: Source, claim: Claim, body: bytes)
         mapping_version=provider.mapping_version,
     )
     return reading, document
+
+
+def _bounded(reading: Reading) -> Reading:
+    """The reading, with no more checks and drift than a person could look at; a document may be hostile."""
+    if len(reading.checks) > MOST_CHECKS:
+        drift = (Drift("checks", f"more than {MOST_CHECKS}"), *reading.drift)
+        reading = replace(reading, checks=reading.checks[:MOST_CHECKS], drift=drift)
+    return replace(reading, drift=reading.drift[:MOST_DRIFT])

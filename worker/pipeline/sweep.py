@@ -21,12 +21,12 @@ class Sweeper:
         self._holder = f"{socket.gethostname()}:{uuid.uuid4()}"
 
     def sweep(self) -> None:
-        """One sweep, if this process leads."""
+        """One sweep, if this process leads. Every process wakes its publisher: it may be the one that serves a sink."""
+        self._publish()
         with self._database.write() as session:
             now = database_time(session)
             if not leases.acquire(session, leases.SWEEP, self._holder, now=now, lasting=leases.SWEEP_LASTING):
                 return
-        self._publish()
         with self._database.read() as session:
             due = resources.sources_due(session, self._slugs)
             states = sources.states(session)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from worker.domain import retry
 from worker.domain.events import Event, types_for
 from worker.domain.model import Drift, Reading, ResourceKey, ResourceRef, Verdict
-from worker.domain.retry import Effort, Failure, Hold, Park, RetryAt, Throttle
+from worker.domain.retry import Decision, Effort, Failure, Hold, Park, RetryAt, Throttle
 from worker.domain.states import AttemptOutcome, Cause, EventType, FailureKind, Stage
 from worker.store import audit, inbox, outbox, resources, results, sources
 from worker.store.engine import Session, database_time
@@ -76,8 +76,12 @@ def write_failure(
 ) -> AttemptOutcome:
     """Store why an attempt gave no document, and what follows from it. Raises ClaimLost."""
     now = database_time(session)
-    count = claim.crashes if failure.kind is FailureKind.CRASHED else claim.failures + 1
-    decision = retry.decide(failure, Effort(count, claim.wanted_since, situation.horizon), now, situation.jitter)
+    row = resources.lock_claimed(session, claim)
+    count = claim.failures + 1
+    decision = _decide(session, claim, failure, situation, now)
+    if row.wanted > claim.wanted and isinstance(decision, RetryAt | Park) and failure.kind is not FailureKind.CRASHED:
+        # Somebody asked again while the call was under way, and this answer may be older than what they know of.
+        decision = RetryAt(now)
     if situation.probing and _credential_works(failure):
         _end_probing(session, claim.key.source, now)
     match decision:
@@ -102,6 +106,18 @@ def write_failure(
         request_id=failure.request_id,
     )
     return outcome
+
+
+def _decide(session: Session, claim: Claim, failure: Failure, situation: Situation, now: datetime) -> Decision:
+    match failure.kind:
+        case FailureKind.CRASHED:
+            count = claim.crashes
+        case FailureKind.CONFLICT | FailureKind.STALE:
+            # No more than failed since it was wanted: what was parked and is wanted again starts over.
+            count = min(resources.failed_in_a_row(session, claim, failure.kind), claim.failures) + 1
+        case _:
+            count = claim.failures + 1
+    return retry.decide(failure, Effort(count, claim.wanted_since, situation.horizon), now, situation.jitter)
 
 
 def hold(session: Session, source: str, reason: str, *, now: datetime, probe_at: datetime | None, actor: str) -> bool:

@@ -5,6 +5,7 @@ cap on the answer's size. Nothing that a provider sends is quoted in an error.
 """
 
 import ssl
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,8 @@ WAIT_TIMEOUT = 10.0
 
 ERROR_BODY_BYTES = 16 * 1024
 """Enough of an error's body to read its code."""
+
+CHUNK_BYTES = 64 * 1024
 
 NOTHING_IN_IT = frozenset({204, 205})
 """Successes that bring no document; Verifik's older API says so for a record that it does not find."""
@@ -70,7 +73,7 @@ class ProviderClient:
             trust_env=False,
             # A jar that takes nothing: the client is shared by all accounts, and a session of one is not another's.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            headers={"User-Agent": "verisink"},
+            headers={"User-Agent": "verisink", "Accept-Encoding": "identity"},
         )
 
     def __enter__(self) -> Self:
@@ -96,6 +99,10 @@ class ProviderClient:
                 if not response.is_success or response.status_code in NOTHING_IN_IT:
                     raise RetrieveFailed(_refusal(provider, response, self._read(response, ERROR_BODY_BYTES)))
                 body = self._read(response, self._max_bytes + 1)
+        except zlib.error:
+            raise RetrieveFailed(
+                Failure(FailureKind.UNREADABLE, "the answer is not the gzip that it says it is")
+            ) from None
         except tuple(kind for kind, _ in _FAILURES) as error:
             raise RetrieveFailed(_failure(error)) from None
         if len(body) > self._max_bytes:
@@ -105,14 +112,20 @@ class ProviderClient:
 
     @staticmethod
     def _read(response: httpx.Response, limit: int) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        for chunk in response.iter_bytes():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size >= limit:
+        """At most `limit` bytes of the answer, decoded. A few hundred compressed bytes can stand for gigabytes, so what
+        is decoded is bounded as well, and only one coding that was not even asked for is put up with."""
+        coding = response.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("", "identity", "gzip"):
+            raise RetrieveFailed(
+                Failure(FailureKind.UNREADABLE, "the answer is encoded in a way that was not asked for")
+            )
+        unzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if coding == "gzip" else None
+        body = bytearray()
+        for chunk in response.iter_raw(CHUNK_BYTES):
+            body += unzip.decompress(chunk, limit - len(body)) if unzip else chunk
+            if len(body) >= limit:
                 break
-        return b"".join(chunks)[:limit]
+        return bytes(body[:limit])
 
 
 class _Transport(httpx.HTTPTransport):
@@ -141,13 +154,16 @@ def _refusal(provider: Provider, response: httpx.Response, body: bytes) -> Failu
         kind,
         f"the provider answered {response.status_code}",
         http_status=response.status_code,
-        retry_after=_retry_after(headers),
+        retry_after=_retry_after(headers, limited=kind is FailureKind.RATE_LIMITED),
         request_id=_request_id(response),
     )
 
 
-def _retry_after(headers: dict[str, str]) -> timedelta | None:
-    """`Retry-After` in seconds or as a date; else Persona's `RateLimit-Reset`, which is in seconds."""
+def _retry_after(headers: dict[str, str], *, limited: bool) -> timedelta | None:
+    """`Retry-After` in seconds or as a date; else, for calls over the limit, Persona's `RateLimit-Reset` in seconds.
+
+    Persona sends that header with every answer, where it says nothing about when to try again.
+    """
     value = headers.get("retry-after")
     found = seconds(value)
     if value and found is None:
@@ -157,7 +173,7 @@ def _retry_after(headers: dict[str, str]) -> timedelta | None:
         except (ValueError, OverflowError):
             return None
         return max(_aware(when) - _aware(sent), timedelta(0))
-    return found if found is not None else seconds(headers.get("ratelimit-reset"))
+    return seconds(headers.get("ratelimit-reset")) if found is None and limited else found
 
 
 def _aware(moment: datetime) -> datetime:

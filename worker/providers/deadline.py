@@ -4,10 +4,12 @@ httpx's time-outs bound each wait by itself: a server that sends one byte a seco
 call open for ever. Here each wait is cut to what is left of the calling thread's deadline.
 """
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 
 import httpcore
 
@@ -72,5 +74,34 @@ class DeadlineBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        timeout = _cut(timeout, httpcore.ConnectTimeout)
-        return DeadlineStream(super().connect_tcp(host, port, timeout, local_address, socket_options))
+        failure: Exception = httpcore.ConnectError("the host has no address")
+        for address in _resolve(host, port):
+            left = _cut(timeout, httpcore.ConnectTimeout)
+            try:
+                stream = super().connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return DeadlineStream(stream)
+        raise failure
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    """The host's addresses. A resolver that hangs cannot be interrupted, so it hangs in a thread of its own."""
+    answers: SimpleQueue[list[str] | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put(list(dict.fromkeys(str(place[0]) for *_, place in found)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_cut(None, httpcore.ConnectTimeout))
+    except Empty:
+        raise httpcore.ConnectTimeout("the host's name was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise httpcore.ConnectError("the host's name cannot be resolved")
+    return answer

@@ -24,7 +24,9 @@ _APPROVED = Verdict(Stage.DECIDED, Outcome.APPROVED, final=True)
 _REJECTED = Verdict(Stage.DECIDED, Outcome.REJECTED, final=True)
 _ABANDONED = Verdict(Stage.ABANDONED, Outcome.NONE, final=True)
 _EXPIRED = Verdict(Stage.EXPIRED, Outcome.NONE, final=True)
-_ERASED = Verdict(Stage.ERASED, Outcome.NONE, final=True)
+_DELETED = Verdict(Stage.ABANDONED, Outcome.NONE, final=False)
+"""gu1 does not say what `deletedAt` means. Taken for an erasure, it would empty our copies for good."""
+
 _UNMAPPED = Verdict(Stage.UNMAPPED, Outcome.NONE, final=False)
 
 _FAILED = Verdict(Stage.DECIDED, Outcome.INCONCLUSIVE, final=True)
@@ -100,7 +102,7 @@ def read_row(ref: ResourceRef, values: dict[str, Json]) -> Reading:
     return Reading(
         verdict=verdict,
         provider_status=status,
-        derived=ref.kind == ENTITY and verdict.outcome is Outcome.APPROVED,
+        derived=ref.kind == ENTITY and (verdict == _DELETED or verdict.outcome is Outcome.APPROVED),
         score=number(values, "score"),
         reference=_reference(ref, values),
         provider_created_at=read_time(member(values, "createdAt")),
@@ -150,7 +152,7 @@ def _named_in(members: dict[str, Json]) -> Iterator[ResourceRef]:
 def _verdict(kind: str, values: dict[str, Json]) -> Verdict:
     status = text(values, "status")
     if kind == ENTITY and member(values, "deletedAt") is not None:
-        return _ERASED
+        return _DELETED
     if kind == ENTITY and status == "active" and member(values, "kycVerified") is True:
         # `active` alone is how a record starts its life; only together with a passed KYC is it an approval.
         return Verdict(Stage.DECIDED, Outcome.APPROVED, final=False)
@@ -166,6 +168,8 @@ def _reference(ref: ResourceRef, values: dict[str, Json]) -> str | None:
 def _drift(row: _Row) -> Iterator[Drift]:
     if row.verdict.stage is Stage.UNMAPPED:
         yield Drift("status", (row.status or "missing")[:80])
+    if row.verdict == _DELETED:
+        yield Drift("deletedAt", "set")
     if row.status == "approved" and member(row.values, "match") is False:
         yield Drift("match", "false although approved")
 

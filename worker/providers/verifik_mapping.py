@@ -12,7 +12,7 @@ from worker.domain.model import Check, Drift, Reading, ResourceRef, Verdict
 from worker.domain.states import CheckOutcome, Outcome, Stage
 from worker.domain.strict_json import Json, member, number, strings, text
 from worker.domain.times import read_time
-from worker.errors import UnexpectedDocument
+from worker.errors import NothingFound, UnexpectedDocument
 from worker.providers.base import ref_or_none
 
 _CREATED = Verdict(Stage.CREATED, Outcome.NONE, final=False)
@@ -133,7 +133,10 @@ _CODE = re.compile(r"(?:\d{3}:)?([a-z][a-z0-9_]{0,99})(?:@[0-9.]+)?\Z")
 
 
 def read_record(ref: ResourceRef, document: dict[str, Json]) -> Reading:
-    """The normalised reading of one record, in an envelope or bare. Raises UnexpectedDocument if it is not `ref`."""
+    """The normalised reading of one record, in an envelope or bare.
+
+    Raises UnexpectedDocument if it is not `ref`, and its kind NothingFound if the envelope is there and empty.
+    """
     record = _record(ref, document)
     status = text(record, "status")
     verdict, derived, drift = _judge(ref.kind, record, status)
@@ -155,6 +158,8 @@ def read_record(ref: ResourceRef, document: dict[str, Json]) -> Reading:
 
 def _record(ref: ResourceRef, document: dict[str, Json]) -> dict[str, Json]:
     record = document if "_id" in document else member(document, "data")
+    if record is None and "data" in document:
+        raise NothingFound("the answer's data is null")
     if not isinstance(record, dict):
         raise UnexpectedDocument("the answer holds no record")
     if text(record, "_id") != ref.external_id:

@@ -5,14 +5,11 @@
 
 import base64
 import re
-from functools import lru_cache
 from urllib.parse import urlencode
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from worker.domain.documents import Paths
 from worker.domain.model import Notification, Reading, ResourceRef
@@ -29,6 +26,7 @@ from worker.providers.base import (
     require_secrets,
 )
 from worker.providers.yoti_mapping import read_session
+from worker.rsa_key import load_key
 from worker.settings import Source
 
 SESSION = "session"
@@ -117,17 +115,6 @@ class YotiProvider:
         return self.request(source, ResourceRef(SESSION, NIL_SESSION), nonce=nonce, unix_ms=unix_ms)
 
 
-def check_credentials(source: Source) -> tuple[str, ...]:
-    """What keeps this source from signing, one sentence each; empty when it can sign. Makes no call."""
-    problems: list[str] = []
-    for load in (_sdk_id, _private_key):
-        try:
-            load(source)
-        except ConfigurationError as error:
-            problems.extend(error.problems)
-    return tuple(problems)
-
-
 def signed_target(endpoint: str, sdk_id: str, *, nonce: str, unix_ms: int) -> str:
     """Path and query as they are both signed and sent, byte for byte. The base URL is not part of what is signed."""
     return f"{endpoint}?{urlencode({'sdkId': sdk_id, 'nonce': nonce, 'timestamp': unix_ms})}"
@@ -141,25 +128,10 @@ def signature(key: RSAPrivateKey, method: str, target: str, body: bytes = b"") -
     return base64.b64encode(key.sign("&".join(parts).encode("utf-8"), PKCS1v15(), SHA256())).decode("ascii")
 
 
-@lru_cache(maxsize=64)
-def load_key(pem: str) -> RSAPrivateKey:
-    """The RSA key, PKCS#1 or PKCS#8, parsed once for each text. Raises ValueError, which quotes nothing of it."""
-    try:
-        key = load_pem_private_key(pem.encode("utf-8"), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("not an unencrypted private key in PEM") from None
-    if not isinstance(key, RSAPrivateKey):
-        raise ValueError("not an RSA key")
-    return key
-
-
 def _private_key(source: Source) -> RSAPrivateKey:
     if source.private_key is None:
         raise ConfigurationError([f"source {source.slug}: private_key is not set, so nothing can be retrieved"])
-    try:
-        return load_key(source.private_key.get_secret_value())
-    except ValueError as error:
-        raise ConfigurationError([f"source {source.slug}: private_key is {error}"]) from None
+    return load_key(source.private_key.get_secret_value())
 
 
 def _sdk_id(source: Source) -> str:

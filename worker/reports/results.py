@@ -102,7 +102,8 @@ def page(
 ) -> ResultPage:
     """Results in order of change, from behind the cursor `after`. Raises BadCursor.
 
-    Oldest first, a result that changes meanwhile comes again at the end, and none is missed.
+    Oldest first, a result that changes meanwhile comes again at the end. Only the event log can be followed without
+    missing anything: a change may be committed with an earlier time than that of one already seen.
     """
     position = None if after is None else cursor.decode(after)
     found = query_results.result_page(session, wanted, after=position, limit=limit + 1, newest_first=newest_first)

@@ -4,11 +4,12 @@ SQLite has two pools: readers, and a single writer with a queue before it that s
 SQLite's own lock starve each other for seconds, and so do those that wait for a pool of one; see `docs/decisions/`.)
 """
 
+import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Protocol
 
@@ -127,6 +128,12 @@ def insert(session: Session, table: Table) -> "postgresql.Insert | sqlite.Insert
     return sqlite.insert(table)
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether an `UNAVAILABLE` error will not pass: PostgreSQL's class 54, a value that is over a limit."""
+    state: str | None = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state is not None and state.startswith("54")
+
+
 def _postgresql_engine(url: str, pool_size: int) -> Engine:
     return create_engine(
         url,
@@ -155,6 +162,14 @@ def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:
         connect_args={"check_same_thread": False, "timeout": POOL_TIMEOUT},
     )
 
+    @event.listens_for(engine, "do_connect")
+    def create_private(_dialect: object, _entry: object, place: Sequence[str], options: Mapping[str, object]) -> None:
+        # The journals get the file's mode. A file that exists is not even opened here: to close it again would drop the
+        # locks that this process has on it. Whatever is wrong, SQLite says it next.
+        if not options.get("uri"):
+            with suppress(OSError):
+                os.close(os.open(place[0], os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         # Autocommit in the driver, because it would otherwise begin transactions at times of its own choosing.
@@ -177,6 +192,8 @@ _SQLITE_PRAGMAS = (
     # NORMAL could lose the last commits when the power fails, and those were acknowledged.
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
+    # What was erased about a person must not stay in free pages of the file.
+    "PRAGMA secure_delete=ON",
 )
 
 

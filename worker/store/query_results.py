@@ -62,7 +62,8 @@ def result_page(
 ) -> list[Record]:
     """Results in order of change, from behind `after`; each record also has its `resource_id`.
 
-    A result that changes while somebody pages moves to the end of the list: oldest first, nobody misses it.
+    A result that changes while somebody pages moves to the end of the list. For following changes there are events:
+    transactions commit in another order than their times, so a change can appear behind a place that was seen.
     """
     order = (results.c.updated_at, results.c.resource_id)
     query = select(*_RESULT, results.c.resource_id).join(resources, resources.c.id == results.c.resource_id)

@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from sqlalchemy import Row, and_, case, false, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.model import ResourceKey, ResourceRef
-from worker.domain.states import AttemptOutcome, Cause, Priority
+from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
 from worker.errors import ClaimLost
 from worker.store.engine import database_time, insert
 from worker.store.tables import attempts, resources
@@ -258,15 +259,36 @@ def finish_attempt(session: Session, claim: Claim, now: datetime, outcome: Attem
     )
 
 
-def release_claims(session: Session, claims: Iterable[Claim], now: datetime) -> None:
-    """Give back claims whose call was never made, as when a worker stops: due again now, and no crash."""
+def failed_in_a_row(session: Session, claim: Claim, kind: FailureKind) -> int:
+    """How many attempts before this one ended with `kind`, with no other end in between; counted up to ten."""
+    earlier = (
+        select(attempts.c.error)
+        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number < claim.attempt)
+        .order_by(attempts.c.number.desc())
+        .limit(10)
+    )
+    return sum(1 for _ in takewhile(lambda error: error == kind, session.execute(earlier).scalars()))
+
+
+def note_fenced(session: Session, claim: Claim, now: datetime) -> None:
+    """A worker has come back after its claim had ended. It was slow and not dead, so the crash is taken back."""
+    finish_attempt(session, claim, now, AttemptOutcome.FENCED)
+    session.execute(
+        update(resources)
+        .where(resources.c.id == claim.resource_id, resources.c.crashes > 0)
+        .values(crashes=resources.c.crashes - 1)
+    )
+
+
+def release_claims(session: Session, claims: Iterable[Claim], now: datetime, detail: str) -> None:
+    """Give back claims whose call was never made, for the reason in `detail`: due again now, and no crash."""
     for item in claims:
         session.execute(
             update(resources)
             .where(resources.c.id == item.resource_id, resources.c.claim_token == item.token)
             .values(claim_token=None, due_at=now)
         )
-        finish_attempt(session, item, now, AttemptOutcome.FAILED, error="not_made", detail="the worker was stopping")
+        finish_attempt(session, item, now, AttemptOutcome.FAILED, error="not_made", detail=detail)
 
 
 def sources_due(session: Session, sources: Iterable[str]) -> list[str]:

@@ -22,6 +22,9 @@ from worker.store.tables import (
     versions,
 )
 
+LONGEST_REFERENCE = 500
+"""Characters of a customer's own id that are kept and searched; a longer one would not fit into an index."""
+
 COMPRESSION = 1
 """Level 1 takes a quarter of level 6's time for documents of this size, and is hardly larger."""
 
@@ -97,7 +100,7 @@ def add_version(
         "version": number,
         "derived": reading.derived,
         "score": reading.score,
-        "reference": reading.reference,
+        "reference": reading.reference and reading.reference[:LONGEST_REFERENCE],
         "provider_created_at": reading.provider_created_at,
         "provider_updated_at": reading.provider_updated_at,
         "completed_at": reading.completed_at,

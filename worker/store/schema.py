@@ -1,5 +1,6 @@
 """The schema's age: migrate it, and refuse to run on one that this release does not know."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -29,22 +30,39 @@ def current(database: Database) -> str | None:
 
 def head() -> str | None:
     """The newest revision that this release knows."""
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    return _revisions(MIGRATIONS)[0]
 
 
 def require_current(database: Database) -> None:
     """Raise SchemaMismatch, saying what to do, unless the schema is the one that this release was written for."""
-    found, wanted = current(database), head()
+    newer = newer_revision(database)
+    if newer is not None:
+        raise SchemaMismatch(
+            f"the database's schema is at {newer}, which this release does not know: deploy a newer release"
+        )
+
+
+def newer_revision(database: Database) -> str | None:
+    """The revision that a newer release brought the schema to; None if it is this release's own.
+
+    A running process can go on with it, because migrations are compatible with the release before. Raises
+    SchemaMismatch, saying what to do, if the schema is older or there is none.
+    """
+    found, (wanted, known) = current(database), _revisions(MIGRATIONS)
     if found == wanted:
-        return
-    known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+        return None
     if found is None or found in known:
         raise SchemaMismatch(
             f"the database's schema is at {found}, this release needs {wanted}: run `verisink migrate`"
         )
-    raise SchemaMismatch(
-        f"the database's schema is at {found}, which this release does not know: deploy a newer release"
-    )
+    return found
+
+
+@cache
+def _revisions(folder: Path) -> tuple[str | None, frozenset[str]]:
+    """The newest revision and all of them. Read once: it takes longer than the question to the database."""
+    scripts = ScriptDirectory(str(folder))
+    return scripts.get_current_head(), frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def _config(database: Database) -> Config:

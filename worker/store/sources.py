@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, and_, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.model import Drift
 from worker.store.engine import insert
 from worker.store.tables import drift_issues, source_states
+
+MOST_DRIFT_VALUES = 100
+"""Unknown values kept for a field. A provider that changed shows with one; a hostile document has thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +110,20 @@ def ensure_row(session: Session, source: str) -> None:
 
 
 def note_drift(session: Session, source: str, kind: str, drift: Iterable[Drift], now: datetime) -> None:
-    """Count values that the mapping does not know, one row for each."""
-    for issue in sorted(drift, key=lambda item: (item.field, item.value)):
-        statement = insert(session, drift_issues).values(
-            source=source,
-            kind=kind,
-            field=issue.field,
-            value=issue.value[:200],
-            seen=1,
-            first_seen_at=now,
-            last_seen_at=now,
+    """Count values that the mapping does not know, one row for each, and only so many rows for a field."""
+    for issue in sorted(set(drift), key=lambda item: (item.field, item.value)):
+        field = and_(drift_issues.c.source == source, drift_issues.c.kind == kind, drift_issues.c.field == issue.field)
+        value = issue.value[:200]
+        counted = session.execute(
+            update(drift_issues)
+            .where(field, drift_issues.c.value == value)
+            .values(seen=drift_issues.c.seen + 1, last_seen_at=now)
+            .returning(drift_issues.c.seen)
         )
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=list(drift_issues.primary_key.columns),
-                set_={"seen": drift_issues.c.seen + 1, "last_seen_at": now},
-            )
-        )
+        if counted.first() is not None:
+            continue
+        known = session.execute(select(drift_issues.c.value).where(field).limit(MOST_DRIFT_VALUES)).all()
+        if len(known) < MOST_DRIFT_VALUES:
+            values = {"source": source, "kind": kind, "field": issue.field, "value": value}
+            statement = insert(session, drift_issues).values(**values, seen=1, first_seen_at=now, last_seen_at=now)
+            session.execute(statement.on_conflict_do_nothing())
