@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
-from tests.store.play import EARLY, now, rows, undone, want
+from tests.store.play import EARLY, arrival, now, record, rows, undone
 from worker.clock import monotonic, utc_now
 from worker.store import audit, engine
 from worker.store.engine import UNAVAILABLE, Database, database_time, insert, is_refusal
@@ -240,7 +240,7 @@ def test_storable_text_is_the_text_but_for_what_cannot_be_stored(value):
 @pytest.mark.postgres
 def test_a_value_over_a_limit_is_a_refusal_and_nothing_that_passes(postgres_database):
     with pytest.raises(UNAVAILABLE) as limit:
-        want(postgres_database, secrets.token_hex(20_000))
+        record(postgres_database, arrival(secrets.token_hex(20_000)))
     with postgres_database.write() as session:
         session.execute(text("SET LOCAL statement_timeout = 20"))
         with pytest.raises(UNAVAILABLE) as late, session.begin_nested():

@@ -97,7 +97,7 @@ class ProviderClient:
             ):
                 request_id = _request_id(response)
                 if not response.is_success or response.status_code in NOTHING_IN_IT:
-                    raise RetrieveFailed(_refusal(provider, response, self._read(response, ERROR_BODY_BYTES)))
+                    raise RetrieveFailed(_refusal(provider, response, self._error_body(response)))
                 body = self._read(response, self._max_bytes + 1)
         except zlib.error:
             raise RetrieveFailed(
@@ -109,6 +109,13 @@ class ProviderClient:
             detail = f"the answer is larger than {self._max_bytes} bytes"
             raise RetrieveFailed(Failure(FailureKind.UNREADABLE, detail, response.status_code, request_id=request_id))
         return Answer(response.status_code, body, request_id)
+
+    def _error_body(self, response: httpx.Response) -> bytes:
+        """The start of an error's body. The status says most of it, so one that cannot be decoded counts as empty."""
+        try:
+            return self._read(response, ERROR_BODY_BYTES)
+        except (RetrieveFailed, zlib.error):
+            return b""
 
     @staticmethod
     def _read(response: httpx.Response, limit: int) -> bytes:

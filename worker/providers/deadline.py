@@ -15,6 +15,9 @@ import httpcore
 
 from worker.clock import monotonic
 
+ADDRESS_SECONDS = 3.0
+"""How long one address of several may stay silent before the next is tried; a reachable one answers in milliseconds."""
+
 _current = threading.local()
 
 
@@ -75,8 +78,10 @@ class DeadlineBackend(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError("the host has no address")
-        for address in _resolve(host, port):
-            left = _cut(timeout, httpcore.ConnectTimeout)
+        addresses = _resolve(host, port)
+        for address in addresses:
+            patience = timeout if address == addresses[-1] else ADDRESS_SECONDS
+            left = _cut(patience, httpcore.ConnectTimeout)
             try:
                 stream = super().connect_tcp(address, port, left, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:

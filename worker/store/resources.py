@@ -271,8 +271,19 @@ def failed_in_a_row(session: Session, claim: Claim, kind: FailureKind) -> int:
 
 
 def note_fenced(session: Session, claim: Claim, now: datetime) -> None:
-    """A worker has come back after its claim had ended. It was slow and not dead, so the crash is taken back."""
-    finish_attempt(session, claim, now, AttemptOutcome.FENCED)
+    """A worker has come back after its claim had ended. It was slow and not dead, so the crash is taken back.
+
+    An attempt that is written already stays so: its commit had arrived, and only the word of it was lost.
+    """
+    unwritten = or_(attempts.c.outcome.is_(None), attempts.c.outcome == AttemptOutcome.CRASHED)
+    fenced = session.execute(
+        update(attempts)
+        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number == claim.attempt, unwritten)
+        .values(outcome=AttemptOutcome.FENCED, finished_at=now)
+        .returning(attempts.c.id)
+    )
+    if fenced.first() is None:
+        return
     session.execute(
         update(resources)
         .where(resources.c.id == claim.resource_id, resources.c.crashes > 0)
