@@ -1,7 +1,7 @@
 """Fixtures that every test may use: real servers, started when first asked for, and guards that no test can forget."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -18,6 +18,24 @@ def unavailable(reason: object) -> None:
     if SERVICES_REQUIRED:
         pytest.fail(f"VERISINK_REQUIRE_SERVICES=1, but {reason}", pytrace=False)
     pytest.skip(str(reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """A fixture that starts a server of its own is excused like one that borrows the session's."""
+    try:
+        return (yield)
+    except ServiceUnavailable as reason:
+        unavailable(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """So is a test that does."""
+    try:
+        return (yield)
+    except ServiceUnavailable as reason:
+        unavailable(reason)
 
 
 @pytest.fixture(autouse=True)
