@@ -28,6 +28,10 @@ REQUEST_SECONDS = 15
 SLOWEST_BYTES_PER_SECOND = 16 * 1024
 """A long body gets the time that it needs at this rate, besides."""
 
+IDLE_SECONDS = 75
+"""Between two requests of a connection: longer than the 60 seconds of common proxies, so that they close first. One
+that sends a webhook into a connection that is just being closed loses it, and some providers send it only once."""
+
 LINGER_SECONDS = 2.0
 """After a refusal, what the sender is still sending is read and thrown away for so long: closing at once would reset
 the connection, and the sender would never see why."""
@@ -60,7 +64,7 @@ def serve(
         sockets=[listener],
         threads=threads,
         connection_limit=MOST_CONNECTIONS,
-        channel_timeout=REQUEST_SECONDS,
+        channel_timeout=IDLE_SECONDS,
         cleanup_interval=2,
         max_request_header_size=HEAD_BYTES,
         asyncore_use_poll=True,
@@ -133,8 +137,11 @@ class _Channel(HTTPChannel):
     socket: socket.socket
     lingers_until: float | None = None
     refused = False
+    heard = False
+    silent_since: float | None = None
 
     def received(self, data: bytes) -> bool:
+        self.heard = True
         if self.lingers_until is not None:
             return False
         accepted: bool = super().received(data)
@@ -173,6 +180,9 @@ class _Channel(HTTPChannel):
         """Whether this connection has had its time."""
         if self.lingers_until is not None:
             return now > self.lingers_until
+        if not self.heard:
+            self.silent_since = self.silent_since or now
+            return now > self.silent_since + REQUEST_SECONDS
         return self.request is not None and self.request.too_slow(now)
 
     def busy(self) -> bool:

@@ -236,6 +236,19 @@ def test_slow_clients_stop_nobody_and_are_closed(monkeypatch: pytest.MonkeyPatch
         assert len(running.app.bodies) == len(times)
 
 
+def test_a_kept_connection_outlives_the_time_for_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy's pooled connection is idle for up to a minute; closing it sooner loses what the proxy sends next."""
+    monkeypatch.setattr(waitress_server, "REQUEST_SECONDS", SHORT_REQUEST_SECONDS)
+    with Running(Application()) as running, running.connect() as kept, running.connect() as silent:
+        kept.sendall(HEALTHY.replace(CLOSE, b""))
+        assert statuses(kept.recv(65536)) == [200]
+
+        assert read_all(silent) == b"", "one that never said anything is closed meanwhile"
+
+        kept.sendall(HEALTHY)
+        assert statuses(read_all(kept)) == [200]
+
+
 def drip(slow: list[socket.socket]) -> None:
     """A byte now and then: mere activity must not keep a connection open."""
     for sock in slow:
