@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from web.api.routes import LARGEST_BODY
+from web.api.wire import LARGEST_BODY
 from web.app import create_app
 from web.waitress_server import serve
 from worker import tasks

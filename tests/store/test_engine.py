@@ -220,11 +220,11 @@ def test_postgresql_waits_for_nothing_for_long(postgres_database):
 
 def test_audit_entries_keep_who_did_what(database):
     with database.write() as session:
-        audit.note(session, "alice\x00", "hold", "persona-live", now=EARLY, details={"reason": "x\ud800"})
+        audit.note(session, audit.Deed("alice\x00", "hold", "persona-live", "why\x00", {"more": "x\ud800"}), EARLY)
 
     [entry] = rows(database, audit_entries)
     assert (entry.actor, entry.action, entry.subject) == ("alice\ufffd", "hold", "persona-live")
-    assert (entry.occurred_at, entry.details) == (EARLY, {"reason": "x\ufffd"})
+    assert (entry.occurred_at, entry.reason, entry.details) == (EARLY, "why\ufffd", {"more": "x\ufffd"})
 
 
 @given(st.text())

@@ -26,7 +26,7 @@ from tests.store.play import (
     wanted_and_claimed,
 )
 from worker.domain.retry import POISON_CRASHES
-from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
+from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority, Step
 from worker.errors import ClaimLost
 from worker.store import resources
 from worker.store.engine import database_time
@@ -266,7 +266,7 @@ def postpone(session, held):
 
 
 def park(session, held):
-    resources.park(session, held, held.started_at, reason="bug", error=None)
+    resources.park(session, held, held.started_at, resources.Parked("bug", Step.WRITE, "0" * 16, "no matter"))
 
 
 @pytest.mark.parametrize("end", [settle, postpone, park, resources.lock_claimed])

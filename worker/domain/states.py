@@ -101,6 +101,14 @@ class FailureKind(StrEnum):
     BUG = "bug"
 
 
+class Step(StrEnum):
+    """Where retrieving stopped: at the provider, at its answer, or at us."""
+
+    CALL = "call"
+    READ = "read"
+    WRITE = "write"
+
+
 class ResourceState(StrEnum):
     """Where a resource stands, derived from its row for people to read; nothing is stored under these names."""
 
@@ -122,3 +130,4 @@ class EventType(StrEnum):
     PARKED = "verification.retrieval.parked"
     HELD = "verification.source.held"
     RELEASED = "verification.source.released"
+    OVERDUE = "verification.overdue"

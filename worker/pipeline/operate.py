@@ -6,6 +6,7 @@ from worker.errors import UnknownSource
 from worker.providers.registry import providers
 from worker.settings import Settings, Source
 from worker.store import audit, query_work
+from worker.store.audit import Deed
 from worker.store.engine import Session, database_time
 from worker.store.resources import Want, mark_wanted
 
@@ -22,7 +23,7 @@ def retrieve(session: Session, settings: Settings, source: str, kind: str, exter
     _require_retrievable(session, configured, key)
     now = database_time(session)
     want = Want(configured.provider, configured.environment, Cause.RETRIEVAL)
-    audit.note(session, actor, "retrieve", f"{source}/{kind}/{external_id}", now=now)
+    audit.note(session, Deed(actor, "retrieve", f"{source}/{kind}/{external_id}"), now)
     return mark_wanted(session, {key: want}, now, revive=True)[key]
 
 

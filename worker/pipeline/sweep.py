@@ -1,24 +1,40 @@
 """Sweep: find what nobody works on, and ring for it. Idempotent: two leaders do no harm."""
 
+import os
 import socket
 import uuid
 from collections.abc import Callable, Sequence
 
+import structlog
+
+from worker.log import where
 from worker.store import leases, resources, sources
 from worker.store.engine import Database, database_time
 
+log = structlog.get_logger(__name__)
+
 
 class Sweeper:
-    """Rings once for each source that has work due and may be called, however long its backlog is."""
+    """Rings once for each source that has work due and may be called, however long its backlog is.
+
+    `chores` are what else the leader does each time: short, and idempotent like the sweep itself.
+    """
 
     def __init__(
-        self, database: Database, slugs: Sequence[str], nudge: Callable[[str], None], publish: Callable[[], None]
+        self,
+        database: Database,
+        slugs: Sequence[str],
+        nudge: Callable[[str], None],
+        publish: Callable[[], None],
+        chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._database = database
         self._slugs = slugs
         self._nudge = nudge
         self._publish = publish
-        self._holder = f"{socket.gethostname()}:{uuid.uuid4()}"
+        self._chores = chores
+        # The process id is for people: who looks into the table sees whom to look at.
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
 
     def sweep(self) -> None:
         """One sweep, if this process leads. Every process wakes its publisher: it may be the one that serves a sink."""
@@ -33,3 +49,12 @@ class Sweeper:
             callable_now = [slug for slug in due if slug not in states or states[slug].may_call(now) != 0]
         for slug in callable_now:
             self._nudge(slug)
+        for chore in self._chores:
+            self._do(chore)
+
+    @staticmethod
+    def _do(chore: Callable[[], None]) -> None:
+        try:
+            chore()
+        except Exception as error:  # noqa: BLE001 - one chore's trouble must not keep the others from being done
+            log.error("chore_failed", chore=getattr(chore, "__qualname__", "chore"), error=where(error))

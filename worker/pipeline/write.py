@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from worker.domain import retry
+from worker.domain import lanes, retry
 from worker.domain.events import Event, types_for
 from worker.domain.model import Drift, Reading, ResourceKey, ResourceRef, Verdict
 from worker.domain.retry import Decision, Effort, Failure, Hold, Park, RetryAt, Throttle
 from worker.domain.states import AttemptOutcome, Cause, EventType, FailureKind, Stage
 from worker.store import audit, inbox, outbox, resources, results, sources
+from worker.store.audit import Deed
 from worker.store.engine import Session, database_time
-from worker.store.resources import Claim, Want
+from worker.store.resources import Claim, Parked, Want
 from worker.store.results import Document
 
 MOST_RELATED = 200
@@ -127,7 +128,7 @@ def hold(session: Session, source: str, reason: str, *, now: datetime, probe_at:
         return False
     event = Event(EventType.HELD, source, occasion=f"hold-{number}", data={"source": source, "reason": reason})
     outbox.append(session, [event], now)
-    audit.note(session, actor, "hold", source, now=now, details={"reason": reason})
+    audit.note(session, Deed(actor, "hold", source, reason), now)
     return True
 
 
@@ -137,7 +138,7 @@ def release(session: Session, source: str, now: datetime, *, actor: str) -> bool
     if number is None:
         return False
     outbox.append(session, [Event(EventType.RELEASED, source, occasion=f"hold-{number}", data={"source": source})], now)
-    audit.note(session, actor, "release", source, now=now)
+    audit.note(session, Deed(actor, "release", source), now)
     return True
 
 
@@ -162,7 +163,8 @@ def _credential_works(failure: Failure) -> bool:
 
 
 def _park(session: Session, claim: Claim, failure: Failure, reason: str, now: datetime) -> None:
-    parks = resources.park(session, claim, now, reason=reason, error=failure.detail)
+    parked = Parked(reason, lanes.step(failure.kind), lanes.fingerprint(failure), failure.detail)
+    parks = resources.park(session, claim, now, parked)
     event = Event(
         EventType.PARKED,
         claim.key.source,

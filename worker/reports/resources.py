@@ -57,6 +57,8 @@ class Resource:
     parks: int
     parked_at: datetime | None
     park_reason: str | None
+    park_step: str | None
+    park_fingerprint: str | None
     last_error: str | None
 
 

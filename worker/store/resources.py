@@ -14,7 +14,7 @@ from sqlalchemy import Row, and_, case, false, func, literal, or_, select, updat
 from sqlalchemy.orm import Session
 
 from worker.domain.model import ResourceKey, ResourceRef
-from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
+from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority, Step
 from worker.errors import ClaimLost
 from worker.store.engine import database_time, insert
 from worker.store.tables import attempts, resources
@@ -52,6 +52,16 @@ class Claim:
     started_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Why a resource is parked: `reason` for people, `step` and `fingerprint` for its lane, `error` as it was said."""
+
+    reason: str
+    step: Step
+    fingerprint: str
+    error: str
+
+
 def mark_wanted(
     session: Session, wants: Mapping[ResourceKey, Want], now: datetime, *, revive: bool = False
 ) -> dict[ResourceKey, int]:
@@ -86,6 +96,8 @@ def mark_wanted(
             "due_at": case((untouched, resources.c.due_at), else_=now),
             "parked_at": case((untouched, resources.c.parked_at)),
             "park_reason": case((untouched, resources.c.park_reason)),
+            "park_step": case((untouched, resources.c.park_step)),
+            "park_fingerprint": case((untouched, resources.c.park_fingerprint)),
             "failures": case((starts_over, 0), else_=resources.c.failures),
             "crashes": case((starts_over, 0), else_=resources.c.crashes),
             "priority": case(
@@ -224,16 +236,18 @@ def postpone(session: Session, claim: Claim, due_at: datetime, **changes: object
     _end_claim(session, claim, due_at=due_at, crashes=0, **changes)
 
 
-def park(session: Session, claim: Claim, now: datetime, *, reason: str, error: str | None) -> int:
+def park(session: Session, claim: Claim, now: datetime, why: Parked) -> int:
     """End a claim and stop until an operator, or a new notification, asks again. Returns how often it was parked."""
     _end_claim(
         session,
         claim,
         due_at=None,
         parked_at=now,
-        park_reason=reason,
+        park_reason=why.reason,
+        park_step=why.step,
+        park_fingerprint=why.fingerprint,
         parks=resources.c.parks + 1,
-        last_error=error,
+        last_error=why.error,
     )
     parks: int = session.execute(select(resources.c.parks).where(resources.c.id == claim.resource_id)).scalar_one()
     return parks
