@@ -13,7 +13,7 @@ OWN := $(strip $(wildcard verisink.toml) $(VERISINK_CONFIG) $(filter VERISINK_SO
 SIMULATED := .verisink/verisink.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up simulate test check fix lock clean
+.PHONY: help demo up simulate test chaos check fix lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ simulate: $(SIMULATED)  ## the four providers, beside `make up`
 
 test: $(DEV)  ## every test, on real services; ARGS="-k name" for some of them
 	@$(BIN)/pytest $(ARGS)
+
+chaos: $(DEV)  ## break everything, for long, and check that nothing is lost; ARGS="--short" for a minute of it
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(DEV)  ## format, lint, types, import contracts, house rules
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

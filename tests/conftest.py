@@ -5,11 +5,14 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.support.rabbit import RabbitServer, rabbit_connection
 from tests.support.services import Postgres, PostgresServer, RedisServer, ServiceUnavailable, redis_client
+from worker.celery_app import QUEUE
 
 # Read when this file is imported, because the guard below hides them from the tests.
 OWN_POSTGRES_URL = os.environ.get("VERISINK_TEST_POSTGRES_URL", "")
 OWN_REDIS_URL = os.environ.get("VERISINK_TEST_REDIS_URL", "")
+OWN_AMQP_URL = os.environ.get("VERISINK_TEST_AMQP_URL", "")
 SERVICES_REQUIRED = os.environ.get("VERISINK_REQUIRE_SERVICES", "") == "1"
 
 
@@ -94,3 +97,27 @@ def redis_url(redis_server_url: str) -> str:
     with redis_client(redis_server_url) as client:
         client.flushdb()
     return redis_server_url
+
+
+@pytest.fixture(scope="session")
+def rabbit_server_url() -> Iterator[str]:
+    """One RabbitMQ for the session: the one named in VERISINK_TEST_AMQP_URL, or one of our own."""
+    if OWN_AMQP_URL:
+        yield OWN_AMQP_URL
+        return
+    try:
+        server = RabbitServer()
+        server.start()
+    except ServiceUnavailable as reason:
+        unavailable(reason)
+        raise
+    yield server.url
+    server.remove()
+
+
+@pytest.fixture
+def rabbit_url(rabbit_server_url: str) -> str:
+    """The URL of a RabbitMQ without our queue."""
+    with rabbit_connection(rabbit_server_url) as connection:
+        connection.channel().queue_delete(QUEUE)
+    return rabbit_server_url

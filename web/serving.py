@@ -52,9 +52,11 @@ def serve_embedded(settings: Settings, on_ready: OnReady) -> None:
         tasks.register(app, runtime.drain)
         schema.migrate(runtime.database)
         runtime.start_working()
+        runtime.start_spooling()
         worker = EmbeddedWorker(app, worker_threads(settings))
         try:
             worker.start()
+            runtime.watch(worker.restart)
             _serve(settings, runtime, on_ready, listener, worker)
         finally:
             runtime.stop_working()

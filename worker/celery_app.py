@@ -7,6 +7,8 @@ lost or repeated message changes nothing but latency.
 from typing import Literal
 
 from celery import Celery as Celery
+from kombu import Exchange, Queue
+from kombu.transport.redis import Channel as RedisChannel
 
 from worker.settings import Settings
 
@@ -16,7 +18,20 @@ DRAIN_TASK = "verisink.drain.v1"
 NUDGE_SECONDS = 60
 """A nudge that was not taken by then is thrown away unread: the sweep has rung again many times."""
 
+QUEUE = "verisink"
+
+MOST_WAITING = 1000
+"""Nudges kept by a broker while nobody takes them. They all say the same few things, and the sweep says them again."""
+
 MEMORY_BROKER = "memory://localhost/"
+
+HEARTBEAT_SECONDS = 10
+"""How often RabbitMQ and a worker tell each other that they are there. A publisher has nobody who would do so between
+two nudges, and RabbitMQ would cut its connection for it."""
+
+PUBLISHER_SECONDS = 1
+WORKER_SECONDS = 5
+"""How long a broker may take to answer. Nobody waits for a publisher but other nudges; a worker may wait longer."""
 
 Role = Literal["publisher", "worker"]
 
@@ -31,13 +46,16 @@ def make_app(settings: Settings, role: Role) -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        task_default_queue="verisink",
+        task_default_queue=QUEUE,
+        task_queues=[Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, queue_arguments=_queue_arguments(url))],
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         task_publish_retry=True,
         task_publish_retry_policy=_NO_RETRY,
         worker_prefetch_multiplier=16 if url == MEMORY_BROKER else 4,
         worker_pool="threads",
+        # By its name, so that a process that only publishes loads nothing of a worker.
+        worker_consumer="worker.consumer:Consumer",
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
@@ -45,6 +63,7 @@ def make_app(settings: Settings, role: Role) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_heartbeat=HEARTBEAT_SECONDS if role == "worker" else 0,
         broker_transport_options=_transport_options(url, role),
     )
     return app
@@ -56,8 +75,18 @@ def worker_threads(settings: Settings) -> int:
 
 
 def ring(app: Celery, source: str) -> None:
-    """Publish a nudge for `source`. Raises whatever the broker's client raises."""
-    app.send_task(DRAIN_TASK, args=[source], expires=NUDGE_SECONDS)
+    """Publish a nudge for `source`. Raises whatever the broker's client raises, within a few seconds."""
+    with app.producer_pool.acquire(block=True) as producer:
+        try:
+            channel = producer.channel
+            if isinstance(channel, RedisChannel) and _waiting(channel) >= MOST_WAITING:
+                return
+            app.send_task(DRAIN_TASK, args=[source], expires=NUDGE_SECONDS, producer=producer)
+        except Exception:
+            # What a broker had not answered in time could be taken for its answer to the next nudge.
+            if producer.connection is not None:
+                producer.connection.collect()
+            raise
 
 
 def broker_trouble(app: Celery) -> str:
@@ -70,18 +99,39 @@ def broker_trouble(app: Celery) -> str:
     return ""
 
 
+def _is_rabbitmq(url: str) -> bool:
+    return url.startswith("amqp")
+
+
+def _waiting(channel: RedisChannel) -> int:
+    """Nudges that nobody has taken yet. Redis has no limit for a list, so whoever adds to it looks first."""
+    with channel.conn_or_acquire() as client:
+        waiting: int = client.llen(QUEUE)
+    return waiting
+
+
+def _queue_arguments(url: str) -> dict[str, object] | None:
+    """A queue on a majority of RabbitMQ's nodes. They cannot be changed afterwards without deleting the queue."""
+    if not _is_rabbitmq(url):
+        return None
+    return {"x-queue-type": "quorum", "x-max-length": MOST_WAITING, "x-overflow": "drop-head"}
+
+
 def _transport_options(url: str, role: Role) -> dict[str, object]:
+    seconds = PUBLISHER_SECONDS if role == "publisher" else WORKER_SECONDS
     if url.startswith("memory"):
         # The default of one second makes an embedded worker look asleep.
         return {"polling_interval": 0.01}
-    if url.startswith(("amqp", "pyamqp")):
+    if _is_rabbitmq(url):
         # Without confirms, a broker in trouble drops what it was sent without a word.
-        return {"confirm_publish": True}
-    options: dict[str, object] = {
-        "visibility_timeout": 600,
-        "health_check_interval": 10,
-        "socket_keepalive": True,
-        "socket_connect_timeout": 1,
-        "socket_timeout": 1 if role == "publisher" else 5,
-    }
+        options: dict[str, object] = {"confirm_publish": True}
+        options |= dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), seconds)
+    else:
+        options = {
+            "visibility_timeout": 600,
+            "health_check_interval": 10,
+            "socket_keepalive": True,
+            "socket_connect_timeout": 1,
+            "socket_timeout": seconds,
+        }
     return {**options, **_NO_RETRY} if role == "publisher" else options

@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 
 RESTART_PAUSE = 1.0
 
+RESTART_SECONDS = 15.0
+"""For a controller that was told to stop: it waits for its tasks, and one that is stuck would be waited for in vain."""
+
 
 class EmbeddedWorker:
     """Runs `app`'s tasks in threads of this process. Nothing is lost with the memory broker: messages are nudges."""
@@ -26,7 +29,7 @@ class EmbeddedWorker:
         self._ready = threading.Event()
         self._stopping = threading.Event()
         self._controller: WorkController | None = None
-        self._thread = threading.Thread(target=self._run, name="celery-embedded", daemon=True)
+        self._thread = self._make_thread()
 
     def start(self, wait_seconds: float = 10.0) -> None:
         """Start it, and wait until it takes tasks. Raises TimeoutError."""
@@ -45,8 +48,25 @@ class EmbeddedWorker:
             self._controller.stop()
         self._thread.join(wait_seconds)
 
+    def restart(self, reason: str) -> None:
+        """Replace the controller by a new one, for what the watchdog found. One that cannot be stopped is left behind
+        with its thread: this process also receives, and must live on."""
+        log.error("embedded_worker_restarted_by_watchdog", reason=reason)
+        self._ready.clear()
+        stuck = self._controller
+        if stuck is not None:
+            threading.Thread(target=stuck.stop, name="celery-embedded-stop", daemon=True).start()
+        if self._ready.wait(RESTART_SECONDS) or self._stopping.is_set():
+            return
+        log.error("embedded_worker_left_behind")
+        self._thread = self._make_thread()
+        self._thread.start()
+
+    def _make_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="celery-embedded", daemon=True)
+
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and threading.current_thread() is self._thread:
             try:
                 self._controller = self._make_controller()
                 self._controller.start()

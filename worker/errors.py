@@ -5,6 +5,7 @@ VerisinkError
 ├── CannotListen              the address is taken, not allowed, or none of this machine
 ├── StoreError
 │   ├── SchemaMismatch        the database's schema is not the one this release knows
+│   ├── SpoolUnusable         the receiver's spool cannot be read or written
 │   └── ClaimLost             somebody else owns the resource now; throw the work away
 ├── ReceiveError              the receiver refuses a request; `status` is the HTTP answer
 │   ├── UnknownSource         404
@@ -12,6 +13,12 @@ VerisinkError
 │   ├── BodyTooLarge          413
 │   ├── BodyIncomplete        400
 │   └── IntakeUnavailable     503
+│       └── NotCommitted      503, and whether it will be committed after all is not known
+├── ReconcileRunning          somebody else reconciles this source right now
+├── ReplayError
+│   ├── BadSelection          the selection chooses nothing, too much, or what its level does not know
+│   ├── UnknownReplay         there is no replay of this id
+│   └── ReplayIsOver          it has finished or was cancelled, so nothing can be changed
 ├── UnreadableJson            bytes that are not strict JSON
 ├── UnreadableNotification    an authenticated body that does not say what to retrieve
 └── UnexpectedDocument        a provider's answer is JSON, but not the resource that was asked for
@@ -45,6 +52,10 @@ class StoreError(VerisinkError):
 
 class SchemaMismatch(StoreError):
     """The database's schema is older or newer than this release knows."""
+
+
+class SpoolUnusable(StoreError):
+    """The spool's disk is full, its folder is missing, or its file is damaged or in use for too long."""
 
 
 class ClaimLost(StoreError):
@@ -85,6 +96,30 @@ class IntakeUnavailable(ReceiveError):
     """The delivery could not be stored: our own trouble, and the provider should send it again."""
 
     status = 503
+
+
+class NotCommitted(IntakeUnavailable):
+    """The commit did not end in time. It may yet succeed: whoever keeps the delivery elsewhere keeps its id too."""
+
+
+class ReconcileRunning(VerisinkError):
+    """Another process reconciles this source right now. There is nothing to do but to wait for it."""
+
+
+class ReplayError(VerisinkError):
+    """A replay cannot be made or changed as asked."""
+
+
+class BadSelection(ReplayError):
+    """The selection chooses nothing, too much, or what its level does not know; says what to change."""
+
+
+class UnknownReplay(ReplayError):
+    """There is no replay of this id."""
+
+
+class ReplayIsOver(ReplayError):
+    """The replay has finished or was cancelled."""
 
 
 class UnreadableJson(VerisinkError):

@@ -1,6 +1,6 @@
 """What this process counts, for `/metrics`. Labels are configured names and closed vocabularies, so they stay few."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 DELIVERIES = Counter(
     "verisink_deliveries", "Webhook requests of configured sources, by what was answered.", ["source", "status"]
@@ -12,4 +12,16 @@ ACK_SECONDS = Histogram(
 )
 ATTEMPTS = Counter(
     "verisink_attempts", "Retrieve calls that ended in this process, by how.", ["source", "outcome", "error"]
+)
+SPOOL_DELIVERIES = Gauge(
+    "verisink_spool_deliveries", "Acknowledged webhooks in this host's spool, which the database does not have yet."
+)
+SPOOL_BYTES = Gauge("verisink_spool_bytes", "What they count for against SPOOL_MAX_BYTES.")
+EXPECTATIONS = Counter(
+    "verisink_expectations", "Expected results that this process found met, overdue or met late.", ["source", "state"]
+)
+RECONCILE_LOSS = Gauge(
+    "verisink_reconcile_loss_ratio",
+    "Of what the provider listed and webhooks tell of, the share that only the last reconciliation found.",
+    ["source"],
 )

@@ -2,17 +2,24 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import cached_property
 
 import structlog
 
 from worker.celery_app import Celery, broker_trouble, make_app, ring
 from worker.clock import monotonic
+from worker.pipeline import list_calls
 from worker.pipeline.budget import Budgets
+from worker.pipeline.expect import Expectations
 from worker.pipeline.nudge import Nudger
 from worker.pipeline.publish import Publisher
 from worker.pipeline.receive import Receiver
-from worker.pipeline.retrieve import Parts, Retriever
+from worker.pipeline.reconcile import Reconciler
+from worker.pipeline.reconcile_schedule import ReconcileSchedule
+from worker.pipeline.replay_run import Replayer
+from worker.pipeline.retrieve import WRITE_SHARE, Parts, Retriever
+from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
 from worker.providers.client import ProviderClient
 from worker.providers.registry import providers
@@ -22,6 +29,8 @@ from worker.sinks.base import Sink
 from worker.sinks.log import LogSink
 from worker.store import schema
 from worker.store.engine import Database
+from worker.store.spool import Spool
+from worker.watchdog import OverdueWork, Watchdog
 
 BROKER_SEEN_SECONDS = 5.0
 """How long an answer about the broker is believed: health checks come often, and a hung broker answers slowly."""
@@ -54,6 +63,7 @@ class Runtime:
         self._broker_seen = (-BROKER_SEEN_SECONDS, "not tried yet")
         self._working = False
         self._drains: dict[str, threading.Thread] = {}
+        self._watchdog: Watchdog | None = None
 
     @cached_property
     def database(self) -> Database:
@@ -69,7 +79,17 @@ class Runtime:
     @cached_property
     def receiver(self) -> Receiver:
         """Takes deliveries."""
-        return Receiver(self.database, self.settings.sources, self.providers, self.nudger.nudge)
+        return Receiver(self.database, self.settings.sources, self.providers, self.nudger.nudge, spooling=self.spooling)
+
+    @cached_property
+    def spooling(self) -> Spooling | None:
+        """Keeps deliveries while the database is away, where that is configured."""
+        folder = self.settings.spool_dir
+        if folder is None:
+            return None
+        limits = {"max_bytes": self.settings.spool_max_bytes, "min_free_bytes": self.settings.spool_min_free_bytes}
+        coalesce = {slug: timedelta(seconds=source.coalesce_seconds) for slug, source in self.settings.sources.items()}
+        return Spooling(Spool(folder, **limits), self.database, self.nudger.nudge, coalesce)
 
     @cached_property
     def client(self) -> ProviderClient:
@@ -86,26 +106,59 @@ class Runtime:
         return Publisher(self.database, self._sinks)
 
     @cached_property
+    def budgets(self) -> Budgets:
+        """How many calls each source may make."""
+        return Budgets(self.settings.sources, self.settings.budget_url)
+
+    @cached_property
     def retriever(self) -> Retriever:
         """Retrieves what is due."""
-        budgets = Budgets(self.settings.sources, self.settings.budget_url)
         return Retriever(
             Parts(
                 settings=self.settings,
                 database=self.database,
                 providers=self.providers,
                 client=self.client,
-                budgets=budgets,
+                budgets=self.budgets,
                 nudge=self.nudger.nudge,
                 published=self.publisher.wake,
             )
         )
 
     @cached_property
+    def reconciler(self) -> Reconciler:
+        """Asks providers what exists."""
+        return Reconciler(
+            list_calls.Parts(
+                settings=self.settings,
+                database=self.database,
+                providers=self.providers,
+                client=self.client,
+                budgets=self.budgets,
+                nudge=self.nudger.nudge,
+            )
+        )
+
+    @cached_property
+    def reconciling(self) -> ReconcileSchedule:
+        """Reconciles the sources that want it every so many hours."""
+        return ReconcileSchedule(self.reconciler, self.database, self.settings.sources)
+
+    @cached_property
     def scheduler(self) -> Scheduler:
         """Sweeps once a second."""
-        sweeper = Sweeper(self.database, tuple(self.settings.sources), self.nudger.nudge, self.publisher.wake)
+        sweeper = Sweeper(
+            self.database, tuple(self.settings.sources), self.nudger.nudge, self.publisher.wake, self._chores()
+        )
         return Scheduler(sweeper.sweep)
+
+    def _chores(self) -> tuple[Callable[[], None], ...]:
+        """What the leader of the sweep does besides."""
+        return (
+            Expectations(self.database, self.settings, self.nudger.nudge).check,
+            self.reconciling.start_due,
+            Replayer(self.database, self.settings.sources, self.providers, self.nudger.nudge).advance,
+        )
 
     def drain(self, source: str) -> None:
         """Work on what is due for `source`."""
@@ -116,7 +169,13 @@ class Runtime:
         is started all the same."""
         _ = self.receiver
         self.nudger.start()
+        self.start_spooling()
         schema.require_current(self.database)
+
+    def start_spooling(self) -> None:
+        """Start to hand over what a spool holds, if there is one. Part of `start_receiving`."""
+        if self.spooling is not None:
+            self.spooling.start()
 
     def start_working(self) -> None:
         """Start what a worker process needs besides Celery. Raises SchemaMismatch before anything is claimed."""
@@ -128,13 +187,43 @@ class Runtime:
         self._working = True
         self.scheduler.start()
 
+    def watch(self, act: Callable[[str], None]) -> None:
+        """Call `act` with the reason once this process takes no work though work is overdue; see `worker.watchdog`."""
+        seconds = self.settings.watchdog_seconds
+        if not seconds:
+            return
+        # Pumps whose calls are all in flight look again when one of them has ended and is written.
+        longest_call = self.settings.call_deadline_seconds + self.settings.lease_seconds * WRITE_SHARE
+        work = OverdueWork(
+            Database(self.settings.database_url.get_secret_value(), pool_size=1),
+            tuple(self.settings.sources),
+            seconds=seconds,
+            budget_left=self.budgets.left,
+        )
+        self._watchdog = Watchdog(
+            work,
+            patience=max(seconds, longest_call),
+            looked_at=lambda: self.retriever.looked_at,
+            sweep_began_at=lambda: self.scheduler.began_at,
+            broker_trouble=self.broker_trouble,
+            act=act,
+        )
+        self._watchdog.start()
+
     def stop_working(self) -> None:
         """Claim nothing more; what is in flight ends by itself, and whoever runs the tasks waits for it."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self.scheduler.stop(wait_seconds=0)
+        self.reconciling.stop()
         self.retriever.stop()
 
     def close(self) -> None:
         """Send and publish what waits, and close the connections."""
+        if self.spooling is not None:
+            self.spooling.stop()
+        if "reconciling" in self.__dict__:
+            self.reconciling.join(self.settings.call_deadline_seconds)
         self.nudger.stop()
         for drain in self._drains.values():
             drain.join(self.settings.call_deadline_seconds)

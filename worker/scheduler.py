@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
+from worker.clock import monotonic
+
 log = structlog.get_logger(__name__)
 
 INTERVAL = 1.0
@@ -17,6 +19,8 @@ class Scheduler:
 
     def __init__(self, sweep: Callable[[], None]) -> None:
         self._sweep = sweep
+        self.began_at: float | None = None
+        """When the sweep under way began, on the monotonic clock; None between two sweeps."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -33,9 +37,11 @@ class Scheduler:
 
     def _run(self) -> None:
         while True:
+            self.began_at = monotonic()
             try:
                 self._sweep()
             except Exception as error:  # noqa: BLE001 - the loop must outlive a database that is away
                 log.warning("sweep_failed", error=type(error).__name__)
+            self.began_at = None
             if self._stopping.wait(INTERVAL):
                 return

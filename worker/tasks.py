@@ -11,6 +11,7 @@ from worker.errors import SchemaMismatch
 from worker.runtime import Runtime
 from worker.settings import Settings
 from worker.store.engine import UNAVAILABLE
+from worker.watchdog import end_process
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,7 @@ def _follow_worker(runtime: Runtime) -> None:
     def start(**_: object) -> None:
         try:
             runtime.start_working()
+            runtime.watch(end_process)
         except SchemaMismatch as error:
             refuse(str(error))
         except UNAVAILABLE:

@@ -73,6 +73,7 @@ def _replays() -> None:
         "replay_items",
         sa.Column("replay_id", sa.Uuid(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(length=63), nullable=False),
         sa.Column("resource_id", BIG_ID, nullable=True),
         sa.Column("delivery_id", sa.Uuid(), nullable=True),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -82,6 +83,7 @@ def _replays() -> None:
             nullable=True,
             comment="what the resource's `wanted` became when this item asked for it",
         ),
+        sa.Column("attempts", sa.Integer(), nullable=True, comment="how many attempts the resource had had by then"),
         sa.Column("outcome", sa.String(length=16), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
         sa.Column("finished_at", UTC_TIME, nullable=True),
@@ -95,7 +97,10 @@ def _replays() -> None:
         ),
     )
     op.create_index(
-        "ix_replay_items_replay_id_state_position", "replay_items", ["replay_id", "state", "position"], unique=False
+        "ix_replay_items_replay_id_state_source_position",
+        "replay_items",
+        ["replay_id", "state", "source", "position"],
+        unique=False,
     )
     op.create_index("ix_replay_items_delivery_id", "replay_items", ["delivery_id"], unique=False)
 
@@ -131,10 +136,46 @@ def _reconciliations() -> None:
         sa.Column(
             "reread", sa.Integer(), server_default=sa.text("0"), nullable=False, comment="read again because not final"
         ),
+        sa.Column(
+            "announced",
+            sa.Integer(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="of the listed, those that webhooks tell of",
+        ),
+        sa.Column(
+            "lost",
+            sa.Integer(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="of the announced, those found missing or outdated",
+        ),
+        sa.Column(
+            "parked",
+            sa.Integer(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="of the listed, parked and left so",
+        ),
+        sa.Column(
+            "unreadable",
+            sa.Integer(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="entries that named nothing",
+        ),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_reconciliations"),
     )
     op.create_index("ix_reconciliations_source_id", "reconciliations", ["source", "id"], unique=False)
+    op.create_index(
+        "ix_results_open",
+        "results",
+        ["updated_at", "resource_id"],
+        unique=False,
+        postgresql_where=sa.text("NOT final"),
+        sqlite_where=sa.text("NOT final"),
+    )
 
 
 def _expectations() -> None:
@@ -164,4 +205,14 @@ def _expectations() -> None:
         postgresql_where=sa.text("check_at IS NOT NULL"),
         sqlite_where=sa.text("check_at IS NOT NULL"),
     )
-    op.create_index("ix_expectations_state_deadline", "expectations", ["state", "deadline"], unique=False)
+    op.create_index("ix_expectations_deadline_id", "expectations", ["deadline", "id"], unique=False)
+    op.create_index("ix_expectations_state_deadline_id", "expectations", ["state", "deadline", "id"], unique=False)
+    for name in ("external_id", "reference"):
+        op.create_index(
+            f"uq_expectations_{name}",
+            "expectations",
+            ["source", "kind", name, "deadline"],
+            unique=True,
+            postgresql_where=sa.text(f"{name} IS NOT NULL AND state <> 'cancelled'"),
+            sqlite_where=sa.text(f"{name} IS NOT NULL AND state <> 'cancelled'"),
+        )

@@ -14,6 +14,11 @@ PATHS = [
     ("GET", f"/api/v1/results/{SOURCE}/inquiry/inq_1/versions"),
     ("GET", "/api/v1/events"),
     ("POST", "/api/v1/retrievals"),
+    ("GET", "/api/v1/sources"),
+    ("POST", f"/api/v1/sources/{SOURCE}/release"),
+    ("GET", "/api/v1/expectations"),
+    ("GET", "/api/v1/expectations/00000000-0000-0000-0000-000000000000"),
+    ("DELETE", "/api/v1/expectations/00000000-0000-0000-0000-000000000000"),
 ]
 
 
@@ -85,7 +90,7 @@ def test_wrong_methods_are_problems_too(api, method, path, allowed):
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_a_database_that_is_away_is_our_trouble_and_may_pass(url, method, path):
     app = create_app(Runtime(settings(url)))
-    body = {"source": SOURCE, "kind": "inquiry", "external_id": "inq_1"} if method == "POST" else None
+    body = {"source": SOURCE, "kind": "inquiry", "external_id": "inq_1"} if path.endswith("retrievals") else None
 
     answer = app.test_client().open(path, method=method, json=body, headers=bearer(TOKEN))
 

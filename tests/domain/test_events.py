@@ -123,6 +123,13 @@ def test_a_cloud_event_is_one_to_others():
     assert seen.get_data() == {"source": "persona-live", "version": 2, "stage": "decided"}
 
 
+def test_an_event_about_what_was_never_found_has_no_subject():
+    """A result that was expected by a reference has a kind and no id."""
+    overdue = Event(EventType.OVERDUE, "persona-live", "inquiry", occasion="expectation-1")
+
+    assert "subject" not in cloud_event(overdue, overdue.id, 1, NOW)
+
+
 def test_an_event_about_a_source_has_no_subject():
     held = Event(EventType.HELD, "persona-live", occasion="hold-1", data={"source": "persona-live"})
 

@@ -5,12 +5,10 @@ Verisink runs at log level debug, and everything goes wrong that can be made to,
 
 import base64
 import json
-import re
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,10 +17,10 @@ import pytest
 from redis import Redis
 
 from tests.flow.conftest import Install
+from tests.support import canaries
 from tests.support.evidence import Flow, flow
-from tests.support.processes import API_TOKEN, Child, eventually
+from tests.support.processes import Child, eventually
 from tests.support.services import redis_client
-from web.simulator import people
 from web.simulator.credentials import Credentials
 from web.simulator.faults import Answer, Faults
 from web.simulator.notifications import Flaw, Notice, compose, sign
@@ -33,9 +31,6 @@ pytestmark = pytest.mark.flow
 
 CANARY = "canary-9f31c7"
 PERSON = "Zacharias.Quilfeather@example.com"
-PEOPLE = re.compile(r"\b(" + "|".join([*people.FIRST_NAMES, *people.LAST_NAMES, "Quilfeather"]) + r")\b")
-NUMBERS = re.compile(r"\bX\d{8}\b|\+1555\d{7}|[\w.]+@example\.com|access_token=")
-OPEN_NAMES = frozenset({"yoti_sdk_id", "gu1_organization_id", "gu1_signature_encoding", "yoti_notification_auth"})
 KINDS = (
     ("persona", "verification/government-id"),
     ("persona", "inquiry"),
@@ -46,23 +41,9 @@ KINDS = (
 )
 
 
-def secrets_of(credentials: Credentials) -> set[str]:
-    """Every secret, and the parts of those that travel in another form."""
-    found = {API_TOKEN, CANARY}
-    for field in fields(credentials):
-        if field.name not in OPEN_NAMES:
-            value = getattr(credentials, field.name)
-            found.update(value if isinstance(value, tuple) else value.splitlines())
-    token = credentials.yoti_notification_token
-    found |= {base64.b64encode(token.encode()).decode(), token.partition(":")[2]}
-    return {secret for secret in found if len(secret) > 8 and "PRIVATE KEY" not in secret}
-
-
 def leaks(text: str, credentials: Credentials) -> list[str]:
-    """What must not be in `text`, and is, each with what is around it."""
-    patterns = [*map(re.escape, sorted(secrets_of(credentials))), PEOPLE.pattern, NUMBERS.pattern]
-    found = (re.search(f".{{0,60}}(?:{pattern}).{{0,60}}", text) for pattern in patterns)
-    return [match.group() for match in found if match]
+    """What must not be in `text`, and is: what must never be anywhere, and what these tests put into requests."""
+    return canaries.leaks(text, credentials, CANARY, "Quilfeather")
 
 
 def test_the_canaries_would_be_found(simulator: Simulator) -> None:

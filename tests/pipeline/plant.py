@@ -1,6 +1,7 @@
 """A whole retriever, wired to a database and the simulator, for tests to steer and look into."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Self
 
@@ -10,8 +11,9 @@ from tests.store import play
 from web.simulator.credentials import Credentials, settings_for
 from web.simulator.records import Record
 from web.simulator.server import Simulator
+from worker.clock import monotonic
 from worker.domain.model import ResourceKey, ResourceRef
-from worker.domain.states import Cause
+from worker.domain.states import Cause, Priority
 from worker.domain.strict_json import parse_object
 from worker.pipeline.budget import Budgets
 from worker.pipeline.retrieve import Parts, Retriever
@@ -28,11 +30,24 @@ CREDENTIALS = Credentials.generate(5)
 KINDS = {"persona": "inquiry", "verifik": "document-validation", "gu1": "kyc-validation", "yoti": "session"}
 
 
+WAIT_SECONDS = 20.0
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Return once `true()` is."""
+    ends = monotonic() + WAIT_SECONDS
+    while not true():
+        assert monotonic() < ends, "it never happened"
+        threading.Event().wait(0.005)
+
+
 def settings(url: str, source: Mapping[str, object] | None = None, **more: object) -> Settings:
     """Four sources that point at the simulator. `source` changes each of them, `more` what stands outside."""
     tables = settings_for(CREDENTIALS, url)["sources"]
     assert isinstance(tables, dict)
-    blocks = {slug: {**table, "slug": slug, **(source or {})} for slug, table in tables.items()}
+    # What is wanted again is due at once, unless a test is about waiting for more of it.
+    own = {"coalesce_seconds": 0, **(source or {})}
+    blocks = {slug: {**table, "slug": slug, **own} for slug, table in tables.items()}
     return Settings.model_validate({"worker_concurrency": 4, "sources": blocks, **more})
 
 
@@ -90,9 +105,10 @@ class Plant:
         """A new record at a provider, which nobody told us of yet."""
         return self.world.create(provider, KINDS[provider], **options)
 
-    def want(self, *records: Record) -> None:
+    def want(self, *records: Record, priority: Priority = Priority.LIVE) -> None:
+        cause = Cause.WEBHOOK if priority is Priority.LIVE else Cause.REPLAY
         with self.database.write() as session:
-            wants = {key_of(record): Want(record.ref.provider, "sandbox", Cause.WEBHOOK) for record in records}
+            wants = {key_of(record): Want(record.ref.provider, "sandbox", cause, priority) for record in records}
             resources.mark_wanted(session, wants, database_time(session))
 
     def want_missing(self, provider: str, external_id: str) -> None:

@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.services import RedisServer, free_port
+from tests.support.services import RedisServer, free_port, redis_client
 from worker.clock import monotonic
-from worker.pipeline.budget import Budgets
+from worker.domain.states import Priority
+from worker.pipeline.budget import Budgets, Grant
 from worker.settings import Source
 
 SOURCES = {
@@ -45,6 +46,60 @@ def test_many_takers_never_overspend(budgets):
         assert sum(pool.map(lambda _: budgets.take("ten", 1), range(40))) == 10
 
 
+def test_what_is_not_live_leaves_a_share_for_what_is(budgets):
+    assert budgets.left("ten", Priority.REPLAY) == 8
+    assert budgets.take("ten", 9, Priority.REPLAY) is False
+    assert budgets.take("ten", 8, Priority.BACKFILL) is True
+
+    assert budgets.left("ten", Priority.RECONCILE) == 0
+    assert budgets.take("ten", 1, Priority.RECONCILE) is False
+    assert budgets.left("ten") == 2
+    assert budgets.take("ten", 2) is True
+
+
+def test_live_work_may_spend_it_all(budgets):
+    assert budgets.take("ten", 10) is True
+    assert (budgets.left("ten", Priority.REPLAY), budgets.take("ten", 1, Priority.REPLAY)) == (0, False)
+
+
+def test_a_grant_is_as_much_as_there_is(budgets):
+    assert budgets.grant("ten", calls=6, low=6) == Grant(6, 6, 4, 2)
+    assert budgets.grant("ten", calls=6, low=6) == Grant(4, 2, 0, 0)
+    assert budgets.grant("ten", calls=6, low=6) == Grant(0, 0, 0, 0)
+
+
+def test_what_was_not_called_is_given_back(budgets):
+    granted = budgets.grant("ten", calls=10, low=8)
+
+    # One live call and two others were made.
+    budgets.give_back("ten", calls=granted.calls - 3, low=granted.low - 2)
+
+    assert (budgets.left("ten"), budgets.left("ten", Priority.REPLAY)) == (7, 6)
+
+
+def test_a_limit_of_one_serves_everybody():
+    tiny = {"tiny": Source.model_validate({"slug": "tiny", "provider": "gu1", "rate_limit_per_minute": 1})}
+
+    assert Budgets(tiny, None).take("tiny", 1, Priority.REPLAY) is True
+
+
+@pytest.mark.redis
+def test_the_minute_is_redis_own_and_slides(redis_url):
+    budgets = Budgets(SOURCES, redis_url)
+    budgets.take("ten", 10)
+    with redis_client(redis_url) as client:
+        [oldest, *_] = client.lrange("verisink:{budget:ten}:calls", 0, -1)
+        seconds, microseconds = client.time()
+        assert abs(int(oldest) - (seconds * 1_000_000 + microseconds)) < 60_000_000
+        assert 0 < client.ttl("verisink:{budget:ten}:calls") <= 61
+
+        # Three calls grow older than a minute.
+        for place in range(3):
+            client.lset("verisink:{budget:ten}:calls", place, str(int(oldest) - 60_000_001))
+
+    assert budgets.left("ten") == 3
+
+
 @pytest.mark.redis
 def test_workers_share_one_budget_through_redis(redis_url):
     first, second = Budgets(SOURCES, redis_url), Budgets(SOURCES, redis_url)
@@ -65,7 +120,7 @@ def test_without_its_redis_each_process_counts_by_itself():
 @pytest.mark.redis
 def test_a_redis_that_comes_back_is_used_again(capsys):
     with RedisServer() as server:
-        budgets = Budgets(SOURCES, server.url)
+        budgets = Budgets(SOURCES, server.url, away_seconds=0)
         assert budgets.take("ten", 6) is True
         server.stop()
         assert budgets.take("ten", 9) is True, "counted locally"

@@ -1,25 +1,15 @@
 """Retrieving: what ends well."""
 
 import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.pipeline.plant import KINDS
+from tests.pipeline.plant import KINDS, WAIT_SECONDS, wait_until
 from tests.store.play import claim, event_types, make_due, rows, want
 from web.simulator.faults import Answer, Faults
 from worker.clock import monotonic
 from worker.store.tables import attempts, result_documents, results, versions
-
-WAIT = 10.0
-
-
-def wait_until(true):
-    ends = monotonic() + WAIT
-    while not true():
-        assert monotonic() < ends, "it never happened"
-        threading.Event().wait(0.005)
 
 
 @pytest.mark.parametrize("provider", KINDS)
@@ -131,7 +121,7 @@ def test_calls_in_flight_are_bound(plant):
         assert plant.calls("gu1") == 3
         assert sum(plant.row(record).claim_token is not None for record in records) == 3
         plant.faults.clear()
-        draining.result(WAIT)
+        draining.result(WAIT_SECONDS)
 
     assert plant.calls("gu1") == 8
     assert len(rows(plant.database, results)) == 8
@@ -149,7 +139,7 @@ def test_a_source_that_hangs_delays_no_other(plant):
         assert plant.row(quick).version == 1
         assert not draining.done()
         plant.faults.clear()
-        draining.result(WAIT)
+        draining.result(WAIT_SECONDS)
 
 
 def test_a_source_that_is_being_drained_is_only_told_to_look_again(plant):
@@ -166,7 +156,7 @@ def test_a_source_that_is_being_drained_is_only_told_to_look_again(plant):
         assert monotonic() - began < 0.4
         wait_until(lambda: plant.calls("gu1") == 2)
         plant.faults.clear()
-        draining.result(WAIT)
+        draining.result(WAIT_SECONDS)
 
     assert plant.row(second).version == 1
 
@@ -200,7 +190,7 @@ def test_a_worker_that_stops_claims_nothing_more_and_finishes_what_it_began(plan
         wait_until(lambda: plant.calls("gu1") == 4)
         plant.retriever.stop()
         plant.faults.clear()
-        draining.result(WAIT)
+        draining.result(WAIT_SECONDS)
     plant.drain("gu1")
 
     assert plant.calls("gu1") == 4
@@ -241,4 +231,4 @@ def test_no_transaction_is_open_during_a_call(plant):
         assert plant.database.writer.pool.checkedout() == 0
         assert plant.database.engine.pool.checkedout() == 0
         plant.faults.clear()
-        draining.result(WAIT)
+        draining.result(WAIT_SECONDS)

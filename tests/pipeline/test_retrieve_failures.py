@@ -262,26 +262,41 @@ def test_a_source_without_a_credential_is_held_without_a_call(plant):
 
 def test_a_throttled_source_waits_and_loses_nothing(plant):
     plant.build(worker_concurrency=1)
-    first, second = plant.create("persona"), plant.create("persona")
+    first, second = plant.create("gu1"), plant.create("gu1")
     plant.want(first)
     plant.want(second)
-    plant.faults.set("persona", Faults(rate_limit_per_minute=1))
+    plant.faults.set("gu1", Faults(rate_limit_per_minute=1))
 
-    plant.drain("persona")
-    plant.drain("persona")
+    plant.drain("gu1")
+    plant.drain("gu1")
     [waiting] = [record for record in (first, second) if plant.row(record).version == 0]
-    row, until = plant.row(waiting), plant.state("persona").throttled_until
+    row, until = plant.row(waiting), plant.state("gu1").throttled_until
     assert until is not None
-    assert plant.calls("persona") == 2
+    assert plant.calls("gu1") == 2
     assert (row.failures, row.due_at) == (0, until)
     assert timedelta(seconds=0) < until - play.now(plant.database) < timedelta(seconds=62)
 
     plant.faults.clear()
-    plant.faults.new_minute("persona")
-    plant.set_state("persona", throttled_until=plant.past())
+    plant.faults.new_minute("gu1")
+    plant.set_state("gu1", throttled_until=plant.past())
     plant.make_due(waiting)
-    plant.drain("persona")
+    plant.drain("gu1")
     assert plant.row(waiting).version == 1
+
+
+def test_the_last_call_of_a_window_is_not_followed_by_one_that_is_refused(plant):
+    plant.build(worker_concurrency=1)
+    first, second = plant.create("persona"), plant.create("persona")
+    plant.want(first, second)
+    plant.faults.set("persona", Faults(rate_limit_per_minute=1))
+
+    plant.drain("persona")
+
+    until = plant.state("persona").throttled_until
+    assert until is not None
+    assert timedelta(seconds=0) < until - play.now(plant.database) < timedelta(seconds=62)
+    assert plant.calls("persona") == 1, "Persona says with each answer how many calls remain"
+    assert {plant.row(first).version, plant.row(second).version} == {0, 1}
 
 
 class Broken(Gu1Provider):

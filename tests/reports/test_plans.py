@@ -6,12 +6,16 @@ import pytest
 from sqlalchemy import event
 
 from tests.support.results import KIND, SOURCE, key
-from worker.domain.states import DeliveryState, ResourceState
-from worker.reports import events, resources, results, status
+from worker.domain.states import DeliveryState, ExpectationState, ResourceState
+from worker.reports import events, expectations, resources, results, status
+from worker.reports.expectations import ExpectationFilter
 from worker.reports.resources import AttemptFilter, DeliveryFilter, ResourceFilter
 from worker.reports.results import ResultFilter
+from worker.store import expectations as due
+from worker.store.engine import database_time
+from worker.store.expectations import Wanted
 
-GROWING = ("attempts", "deliveries", "events", "resources", "results", "versions")
+GROWING = ("attempts", "deliveries", "events", "expectations", "resources", "results", "versions")
 
 
 @pytest.fixture
@@ -67,6 +71,12 @@ def test_the_status_scans_nothing_that_grows(plan, database):
         lambda session: resources.resources(session, ResourceFilter(state=ResourceState.PARKED), limit=50),
         lambda session: events.events(session, after=7, limit=50),
         lambda session: events.newest_events(session, limit=50),
+        lambda session: expectations.page(session, ExpectationFilter(source=SOURCE), limit=50),
+        lambda session: expectations.page(session, ExpectationFilter(), limit=50, newest_first=True),
+        lambda session: expectations.page(session, ExpectationFilter(state=ExpectationState.OVERDUE), limit=50),
+        lambda session: expectations.page(
+            session, ExpectationFilter(SOURCE, ExpectationState.MET), limit=50, newest_first=True
+        ),
     ],
 )
 def test_a_page_is_read_along_its_order(plan, database, read):
@@ -82,3 +92,25 @@ def test_one_resource_is_found_by_its_name(plan):
     lines += plan(lambda session: results.result(session, key("ver_1"), version=1))
 
     assert scans(lines) == []
+
+
+def test_expectations_that_are_due_are_found_by_their_time(plan, database):
+    """The leader asks every second, however many results were ever expected."""
+    lines = plan(lambda session: due.any_due(session))
+    lines += plan(lambda session: due.lock_due(session, database_time(session), 100))
+
+    assert scans(lines) == []
+    assert not database.is_sqlite or sum("ix_expectations_check_at" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("name", [{"external_id": "ver_1", "reference": None}, {"external_id": None, "reference": "c"}])
+def test_what_is_expected_is_found_by_its_name(plan, database, name):
+    with database.write() as session:
+        now = database_time(session)
+        due.add(session, Wanted(SOURCE, KIND, deadline=now, **name), "tests", now)
+        [item] = due.lock_due(session, database_time(session), 1)
+
+    lines = plan(lambda session: due.find(session, item, now))
+
+    assert scans(lines) == []
+    assert any("ix_results_reference" in line for line in lines) or name["external_id"]

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from tests.support.results import (
     PENDING,
@@ -17,13 +18,15 @@ from tests.support.results import (
     want,
 )
 from worker.domain.model import Drift
-from worker.domain.states import DeliveryState
+from worker.domain.states import DeliveryState, ExpectationState
 from worker.pipeline import write
 from worker.pipeline.sweep import Sweeper
 from worker.reports import status as reports_status
 from worker.reports.status import status
-from worker.store import outbox, query_status, sources
+from worker.store import expectations, outbox, query_status, sources
 from worker.store.engine import database_time
+from worker.store.expectations import Wanted
+from worker.store.tables import resources
 
 
 def read(database, configured=(SOURCE,)):
@@ -96,6 +99,39 @@ def test_held_and_throttled_sources_say_why_and_until_when(database):
     assert (held.state, held.reason, held.since, held.until) == ("held", "the provider answered 401", now, now)
     assert (throttled.state, throttled.until) == ("throttled", now + timedelta(minutes=5))
     assert "over" not in [item.source for item in found.sources]
+
+
+def test_the_age_of_the_oldest_is_that_of_what_is_stopped(database):
+    """Held, throttled and parked work is older here than what is worked on, and is not forgotten for it."""
+    want(database, key("fm_1", "face-match", "gu1-test"))
+    fail(database, key("ver_parked"))
+    want(database, key("ver_held"))
+    with database.write() as session:
+        now = database_time(session)
+        write.hold(session, SOURCE, "why", now=now, probe_at=None, actor="alice")
+        for name, days in (("ver_held", 3), ("ver_parked", 5), ("fm_1", 1)):
+            aged = update(resources).where(resources.c.external_id == name)
+            session.execute(aged.values(wanted_since=now - timedelta(days=days)))
+
+    found = read(database, (SOURCE, "gu1-test"))
+
+    assert round(found.oldest_unfinished_seconds / 86_400, 2) == 5
+    assert round(source_of(found).oldest_seconds / 86_400, 2) == 5
+    assert round(source_of(found, "gu1-test").oldest_seconds / 86_400, 2) == 1
+
+
+def test_overdue_expectations_are_counted_up_to_a_limit(database):
+    with database.write() as session:
+        now = database_time(session)
+        for number, days in enumerate((1, 2, 40)):
+            wanted = Wanted(SOURCE, "inquiry", f"inq_{number}", None, now - timedelta(days=days))
+            made, _ = expectations.add(session, wanted, "tests", now)
+            expectations.change(session, made, state=ExpectationState.OVERDUE)
+        expectations.add(session, Wanted(SOURCE, "inquiry", "inq_open", None, now), "tests", now)
+
+    assert read(database).overdue == 2
+    with database.read() as session:
+        assert expectations.count_overdue(session, now - timedelta(days=30), 1) == 1
 
 
 def test_unreadable_deliveries_are_counted_up_to_a_limit(database):

@@ -149,12 +149,17 @@ class Postgres:
 
 
 class PostgresServer(Postgres):
-    """A PostgreSQL server of our own, in a temporary directory and on a loopback port that it keeps when restarted."""
+    """A PostgreSQL server of our own, in a temporary directory and on a loopback port that it keeps when restarted.
 
-    def __init__(self, *, fsync: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    `room` is where that directory is made, if not where temporary files usually lie.
+    """
+
+    def __init__(
+        self, *, fsync: bool = False, settings: Mapping[str, str] | None = None, room: Path | None = None
+    ) -> None:
         self.port = free_port()
         super().__init__(f"postgresql://postgres@127.0.0.1:{self.port}/postgres")
-        self.home = Path(tempfile.mkdtemp(prefix="verisink-pg-"))
+        self.home = Path(tempfile.mkdtemp(prefix="verisink-pg-", dir=room))
         self.process: subprocess.Popen[bytes] | None = None
         durable = "on" if fsync else "off"
         durability = {"fsync": durable, "synchronous_commit": durable, "full_page_writes": durable}

@@ -3,11 +3,12 @@
 import re
 from datetime import datetime
 from typing import Annotated, TypeAlias
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from worker.domain.model import EXTERNAL_ID, KIND
-from worker.domain.states import Cause, CheckOutcome, EventType, Outcome, ResourceState, Stage
+from worker.domain.states import Cause, CheckOutcome, EventType, ExpectationState, Outcome, ResourceState, Stage
 from worker.domain.times import read_time
 
 MOST = 200
@@ -92,6 +93,40 @@ class RetrievalRequest(_Query):
     source: Slug
     kind: Kind
     external_id: ExternalId
+
+
+Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+
+
+class HoldRequest(_Query):
+    """Why a source is to be held."""
+
+    reason: Reason
+
+
+class ReleaseRequest(_Query):
+    """Why a source is released, if anybody wants to know."""
+
+    reason: Reason | None = None
+
+
+class ExpectationRequest(_Query):
+    """Which result is expected, by its id or by the reference of the person or case, and by when."""
+
+    source: Slug
+    kind: Kind
+    external_id: ExternalId | None = None
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    deadline: Time
+
+
+class ExpectationsQuery(_Query):
+    """The filters and the paging of the list of expected results."""
+
+    source: Slug | None = None
+    state: ExpectationState | None = None
+    limit: int = Field(50, ge=1, le=MOST)
+    cursor: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
 
 
 class _Answer(BaseModel):
@@ -205,3 +240,62 @@ class Retrieval(_Answer):
     external_id: str
     state: ResourceState | str
     result: str
+
+
+class Source(_Answer):
+    """How one source stands. `state` is `active`, `held` or `throttled`."""
+
+    source: str
+    configured: bool
+    state: str
+    reason: str | None
+    since: datetime | None
+    until: datetime | None
+    waiting: int
+    claimed: int
+    parked: int
+    oldest_seconds: float | None
+
+
+class Sources(_Answer):
+    """Every source."""
+
+    items: list[Source]
+
+
+class Held(_Answer):
+    """A source after it was to be held, and whether that changed anything."""
+
+    changed: bool
+    source: Source
+
+
+class Released(Held):
+    """A source after it was to be released, and what that ended."""
+
+    hold_ended: bool
+    throttle_ended: bool
+
+
+class Expectation(_Answer):
+    """One expected result. `found` is the id of the resource that was found for it, once it was looked for."""
+
+    id: UUID
+    source: str
+    kind: str
+    external_id: str | None
+    reference: str | None
+    deadline: datetime
+    state: ExpectationState | str
+    actor: str
+    created_at: datetime
+    tried_at: datetime | None
+    closed_at: datetime | None
+    found: str | None
+
+
+class Expectations(_Answer):
+    """A page of expected results. `next_cursor` is null at the end of the list."""
+
+    items: list[Expectation]
+    next_cursor: str | None

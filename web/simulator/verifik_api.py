@@ -11,7 +11,7 @@ from web.simulator.gate import Site, bearer, guard, json_response, page_number
 from web.simulator.records import JsonObject, Record, section
 from web.simulator.verifik_documents import OWNERS, RELATED, VOLATILE, stamp
 from worker.clock import unix_seconds
-from worker.domain.strict_json import Json
+from worker.domain.strict_json import Json, member
 
 COLLECTIONS = {
     "app-registrations": "app-registration", "biometric-validations": "biometric-validation",
@@ -19,6 +19,9 @@ COLLECTIONS = {
     "email-validations": "email-validation", "phone-validations": "phone-validation",
     "information-validations": "information-validation",
 }  # fmt: skip
+WEBHOOK_EVENTS = "webhook-events"
+"""The log of webhooks; the simulator keeps those that did not arrive."""
+
 ERRORS: dict[int, JsonObject] = {
     400: {"code": "BadRequest", "message": "bad request"},
     401: {"code": "Unauthorized", "message": "Invalid or expired token."},
@@ -76,14 +79,14 @@ def blueprint(site: Site) -> Blueprint:
 
     @verifik.get("/v2/<collection>")
     def many(collection: str) -> Response:
-        if collection not in COLLECTIONS:
+        if collection not in (*COLLECTIONS, WEBHOOK_EVENTS):
             return dialect.error(404)
         size = page_number(request.args.get("perPage") or request.args.get("limit"), 10, 1, 100)
         page = page_number(request.args.get("page"), 1, 1, 1_000_000)
         if size is None or page is None:
             return dialect.error(409)
-        found = [record for record in site.world.find("verifik", COLLECTIONS[collection]) if _wanted(record)]
-        rows: list[Json] = [_listed(record) for record in found[(page - 1) * size : page * size]]
+        found = [document for document in _documents(site, collection) if _wanted(document)]
+        rows: list[Json] = [*found[(page - 1) * size : page * size]]
         return json_response(_envelope(collection, rows, (page, size, len(found))))
 
     guard(verifik, "verifik", site, dialect)
@@ -134,10 +137,17 @@ def _embed(site: Site, data: JsonObject, member: str, rest: str) -> None:
     data[member] = embedded
 
 
-def _wanted(record: Record) -> bool:
+def _documents(site: Site, collection: str) -> list[JsonObject]:
+    """Everything in a list, newest first; `sort` can ask for no other order here."""
+    if collection == WEBHOOK_EVENTS:
+        return site.world.failed_webhooks()
+    return [_listed(record) for record in site.world.find("verifik", COLLECTIONS[collection])]
+
+
+def _wanted(document: JsonObject) -> bool:
     for name, value in request.args.items():
         verb, _, field = name.partition("_")
-        actual = str(record.document.get(field))
+        actual = str(member(document, *field.split(".")))
         if verb == "where" and actual != value:
             return False
         if verb in ("whereGTE", "where>=") and actual < value:
@@ -160,6 +170,6 @@ def _listed(record: Record) -> JsonObject:
 def _envelope(collection: str, rows: list[Json], where: tuple[int, int, int]) -> JsonObject:
     page, size, total = where
     numbers: JsonObject = {"total": total, "limit": size, "page": page, "pages": ceil(total / size)}
-    if collection == "app-registrations":
+    if collection in ("app-registrations", WEBHOOK_EVENTS):
         return {"data": rows, **numbers}
     return {"success": True, "data": rows, "pagination": numbers}

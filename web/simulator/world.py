@@ -57,6 +57,7 @@ class World:
         self._changes: list[Change] = []
         self._calls: list[Call] = []
         self._events: deque[JsonObject] = deque(maxlen=EVENTS_KEPT)
+        self._failed_webhooks: deque[JsonObject] = deque(maxlen=EVENTS_KEPT)
         self._reads = 0
         self._vendors: Mapping[str, Vendor] = {
             "persona": PersonaVendor(),
@@ -157,6 +158,20 @@ class World:
         """Persona's events, newest first."""
         with self._lock:
             return list(reversed(self._events))
+
+    def note_failed_webhook(self, name: str, body: Json) -> None:
+        """Let Verifik's log of webhooks have one that did not arrive."""
+        with self._lock:
+            at = iso(self._clock())
+            self._failed_webhooks.append({
+                "_id": self._ids.object_id(), "type": name, "body": body, "status": "sent", "sentAt": at,
+                "response": {"status": "fail", "body": None}, "createdAt": at, "updatedAt": at,
+            })  # fmt: skip
+
+    def failed_webhooks(self) -> list[JsonObject]:
+        """What Verifik could not deliver, newest first."""
+        with self._lock:
+            return list(reversed(self._failed_webhooks))
 
     def begin_call(self, call: Call) -> int:
         """Note a call that has just arrived; the number is for `end_call`."""

@@ -1,5 +1,6 @@
 """What `verisink doctor` looks at. Each check says how it stands and, unless all is well, what to do."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -15,13 +16,13 @@ from worker.cli.common import database_name, sqlite_file
 from worker.clock import unix_seconds, utc_now
 from worker.domain.retry import Failure
 from worker.domain.states import FailureKind
-from worker.errors import ConfigurationError, SchemaMismatch
+from worker.errors import ConfigurationError, SchemaMismatch, SpoolUnusable
 from worker.providers.base import Provider
 from worker.providers.client import ProviderClient, RetrieveFailed
 from worker.runtime import Runtime
 from worker.settings import CREDENTIAL_KEYS, WEBHOOK_SECRET_KEYS, Settings, Source, masked_url, warnings
 from worker.settings_text import display_name
-from worker.store import query_status, schema
+from worker.store import query_status, schema, spool
 from worker.store.engine import UNAVAILABLE, database_time
 
 MOST_SKEW = timedelta(seconds=5)
@@ -106,6 +107,30 @@ def _disk(path: Path) -> Check:
     free = shutil.disk_usage(folder).free
     state = FAIL if free < NO_DISK else WARN if free < LITTLE_DISK else OK
     return Check("disk", state, f"{free / (1 << 30):.1f} GiB free", None if state == OK else "make room")
+
+
+def spool_checks(settings: Settings) -> Iterator[Check]:
+    """Whether the spool, if there is to be one, could take webhooks, and whether some of an outage still wait in it."""
+    folder = settings.spool_dir
+    if folder is None:
+        return
+    place = folder if folder.exists() else folder.absolute().parent
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        yield Check("spool", FAIL, f"{place} is no folder that may be written", "make it, or change VERISINK_SPOOL_DIR")
+        return
+    try:
+        kept = spool.look(folder)
+    except SpoolUnusable as error:
+        yield Check("spool", FAIL, f"{folder}: {error}", "move its files aside, and keep them for whoever mends them")
+        return
+    free = shutil.disk_usage(place).free
+    detail = f"{kept.deliveries} deliveries, {kept.bytes / (1 << 20):.1f} MiB; {free / (1 << 30):.1f} GiB free"
+    if free < settings.spool_min_free_bytes or kept.bytes >= settings.spool_max_bytes:
+        yield Check("spool", FAIL, f"full: {detail}", "make room, or change VERISINK_SPOOL_MAX_BYTES and its neighbour")
+    elif kept.deliveries:
+        yield Check("spool", WARN, detail, "they are handed over by a running receiver once the database takes writes")
+    else:
+        yield Check("spool", OK, f"empty; {free / (1 << 30):.1f} GiB free")
 
 
 def _durability(found: Mapping[str, str]) -> Check:

@@ -1,6 +1,8 @@
 """What the commands share: the settings, the database, and one clear sentence where either cannot be used."""
 
 import functools
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,6 +24,9 @@ from worker.store.types import storable
 Arguments = ParamSpec("Arguments")
 
 FAILED = 1
+
+ACTOR = "cli"
+"""Who an audit entry names for what was done by a command."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 limit_option = click.option(
@@ -97,6 +102,25 @@ def opened(*, migrated: bool = True) -> Iterator[Runtime]:
         yield runtime
     finally:
         runtime.database.dispose()
+
+
+def operator() -> str:
+    """Who an audit entry names where it matters which person it was: the operating system's user."""
+    try:
+        return f"{ACTOR}:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        # In containers a user often has a number and no name.
+        return f"{ACTOR}:{os.getuid()}"
+
+
+def nudge(runtime: Runtime, source: str) -> None:
+    """Tell the workers of a source that it has work, where they are in other processes."""
+    if runtime.settings.embedded:
+        # The worker lives inside `verisink up`, and its sweep looks every second.
+        return
+    runtime.nudger.start()
+    runtime.nudger.nudge(source)
+    runtime.nudger.stop()
 
 
 def database_name(loaded: Settings) -> str:

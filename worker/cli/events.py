@@ -1,13 +1,12 @@
 """`verisink events`: the event log, as it is or as it grows."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 
 from worker.cli.common import guarded, json_option, limit_option, opened
+from worker.cli.interrupt import interruptible
 from worker.cli.lists import show_list
 from worker.cli.output import plain
 from worker.reports import events as event_log
@@ -33,30 +32,12 @@ def events(after: int | None, follow: bool, limit: int, as_json: bool) -> None:
         if not follow:
             show_list("events", found, COLUMNS, as_json=as_json)
             return
-        with _interruptible() as interrupted:
+        with interruptible() as interrupted:
             while not interrupted():
                 after = _print(found, after or 0, as_json=as_json)
                 if not found:
                     time.sleep(POLL_SECONDS)
                 found = _read(runtime, after, BATCH)
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed. Raised anywhere, it would come out of a database driver as some other error."""
-    pressed = False
-
-    def note(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
-        # Whoever presses it again does not want to wait.
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _read(runtime: Runtime, after: int | None, limit: int) -> Sequence[EventRow]:

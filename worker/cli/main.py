@@ -20,6 +20,15 @@ COMMANDS: Mapping[str, Lazy] = {
     "deliveries": ("worker.cli.lists:deliveries", "Lists what the providers sent."),
     "attempts": ("worker.cli.lists:attempts", "Lists retrieve calls and how they ended."),
     "retrieve": ("worker.cli.retrieve:retrieve", "Retrieves one resource, now or as soon as the budget allows."),
+    "replay": ("worker.cli.replay:replay", "Does a selection of work again: parked work, a lane, a time window."),
+    "replays": ("worker.cli.replays:replays", "Lists replays; shows, pauses, resumes and cancels one."),
+    "lanes": ("worker.cli.replays:lanes", "Lists parked work by where and how it stopped."),
+    "reconcile": ("worker.cli.reconcile:reconcile", "Asks a provider what exists, and retrieves what is missing."),
+    "reconciliations": ("worker.cli.reconcile:reconciliations", "Lists reconciliations and what they found."),
+    "hold": ("worker.cli.hold:hold", "Stops calling a source; its webhooks are still taken."),
+    "release": ("worker.cli.hold:release", "Lets a held or throttled source be called again."),
+    "expect": ("worker.cli.expectations:expect", "Expects a result by a time."),
+    "expectations": ("worker.cli.expectations:expectations", "Lists expected results."),
 }
 """The commands that need no server."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from worker.cli.common import fail, guarded, json_option, key, opened, resource_arguments
+from worker.cli.common import ACTOR, fail, guarded, json_option, key, nudge, opened, resource_arguments
 from worker.cli.output import print_json
 from worker.cli.show import print_result, result_fields
 from worker.clock import monotonic
@@ -19,7 +19,6 @@ from worker.reports.results import ResultDetail
 from worker.runtime import Runtime
 
 POLL_SECONDS = 0.2
-ACTOR = "cli"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def retrieve(source: str, kind: str, external_id: str, wait: float, as_json: boo
     wanted = key(source, kind, external_id)
     with opened() as runtime:
         asked = _ask(runtime, wanted)
-        _nudge(runtime, source)
+        nudge(runtime, source)
         outcome = _wait(runtime, wanted, asked, wait)
     if as_json:
         result = outcome.result and result_fields(outcome.result, whole=False)
@@ -66,15 +65,6 @@ def _resource(found: Resource | None) -> Resource:
     if found is None:
         fail("the resource is gone from the database")
     return found
-
-
-def _nudge(runtime: Runtime, source: str) -> None:
-    if runtime.settings.embedded:
-        # The worker lives inside `verisink up`, and its sweep looks every second.
-        return
-    runtime.nudger.start()
-    runtime.nudger.nudge(source)
-    runtime.nudger.stop()
 
 
 def _wait(runtime: Runtime, wanted: ResourceKey, asked: Resource, seconds: float) -> Outcome:

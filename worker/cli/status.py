@@ -5,7 +5,8 @@ import click
 from worker.cli.common import guarded, json_option, opened
 from worker.cli.lists import show_list
 from worker.cli.output import duration, print_facts, print_json, print_table
-from worker.reports.status import MOST_UNREADABLE, SourceStatus, Status
+from worker.cli.reconcile import RUN_COLUMNS, run_cells
+from worker.reports.status import MOST_OVERDUE, MOST_UNREADABLE, SourceStatus, Status
 from worker.reports.status import status as read_status
 
 
@@ -32,6 +33,7 @@ def _print(found: Status) -> None:
             ("parked", found.parked),
             ("oldest unfinished", duration(found.oldest_unfinished_seconds)),
             ("unreadable deliveries", unreadable),
+            ("overdue expectations", f"{found.overdue}{' or more' if found.overdue >= MOST_OVERDUE else ''}"),
             ("last event", found.last_sequence),
             ("last sweep", "never" if swept is None else f"{duration(max(swept, 0))} ago"),
         ]
@@ -41,6 +43,8 @@ def _print(found: Status) -> None:
     if found.parked_reasons:
         show_list("parked", found.parked_reasons, ("source", "reason", "count"), as_json=False)
     show_list("sinks", found.sinks, ("sink", "position", "lag"), as_json=False)
+    if found.reconciliations:
+        print_table("last reconciliations", RUN_COLUMNS, map(run_cells, found.reconciliations))
     if found.drift:
         show_list("unknown values", found.drift, ("source", "kind", "field", "value", "seen"), as_json=False)
 

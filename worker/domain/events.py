@@ -74,6 +74,6 @@ def cloud_event(event: Event, event_id: str, sequence: int, occurred_at: datetim
         "sequence": str(sequence),
         "data": dict(event.data),
     }
-    if event.kind is not None:
+    if event.kind is not None and event.external_id is not None:
         envelope["subject"] = f"{event.kind}/{event.external_id}"
     return envelope

@@ -102,8 +102,9 @@ class FailureKind(StrEnum):
 
 
 class Step(StrEnum):
-    """Where retrieving stopped: at the provider, at its answer, or at us."""
+    """Where work stopped: when it was received, at the provider, at its answer, or at us."""
 
+    RECEIVE = "receive"
     CALL = "call"
     READ = "read"
     WRITE = "write"
@@ -131,3 +132,26 @@ class EventType(StrEnum):
     HELD = "verification.source.held"
     RELEASED = "verification.source.released"
     OVERDUE = "verification.overdue"
+
+
+class ExpectationState(StrEnum):
+    """What became of an expected result. `overdue` may still become `met_late`."""
+
+    OPEN = "open"
+    TRYING = "trying"
+    MET = "met"
+    OVERDUE = "overdue"
+    MET_LATE = "met_late"
+    CANCELLED = "cancelled"
+
+
+class OverdueReason(StrEnum):
+    """Why an expected result was not there in time, as far as it is known here."""
+
+    UNKNOWN = "unknown"
+    UNDECIDED = "undecided"
+    PARKED = "parked"
+    HELD = "held"
+    THROTTLED = "throttled"
+    NOT_RETRIEVED = "not_retrieved"
+    NOT_CONFIGURED = "not_configured"

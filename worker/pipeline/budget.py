@@ -1,44 +1,194 @@
-"""Rate budgets: how many calls a source may make now, shared by every worker through Redis where there is one."""
+"""Rate budgets: how many calls a source may make now, shared by every worker through Redis where there is one.
 
+A budget is an exact sliding minute: in no sixty seconds are there more calls than the limit. Live work may spend all of
+it, and everything else only a share, so that a replay of thousands never leaves a webhook waiting for the minute's end.
+(Written here because a shared limit that is reserved by class, granted in part, given back and kept by the store's own
+clock is in no library that we know; a host whose clock is wrong must not spend or block the others' budget.)
+"""
+
+import threading
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
+import redis
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage, storage_from_string
-from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from worker.clock import monotonic
+from worker.domain.states import Priority
 from worker.settings import Source
+
+WINDOW_SECONDS = 60
+
+LOW_SHARE = 0.8
+"""Of the limit, what all work but live work may spend. With more, a webhook that comes during a replay would wait for
+seconds; with less, a replay would take much longer for nothing."""
+
+AWAY_SECONDS = 5.0
+"""For so long a Redis that failed is not asked again: each question to one that hangs costs a second."""
+
+_GRANT = """
+local now = redis.call('TIME')
+now = now[1] * 1000000 + now[2]
+for _, key in ipairs(KEYS) do
+    while true do
+        local oldest = redis.call('LINDEX', key, 0)
+        if not oldest or tonumber(oldest) > now - ARGV[1] * 1000000 then break end
+        redis.call('LPOP', key)
+    end
+end
+local free = math.max(0, ARGV[2] - redis.call('LLEN', KEYS[1]))
+local free_low = math.max(0, math.min(free, ARGV[3] - redis.call('LLEN', KEYS[2])))
+local calls = math.min(free, tonumber(ARGV[4]))
+local low = math.min(free_low, calls, tonumber(ARGV[5]))
+for place, count in ipairs({calls, low}) do
+    for _ = 1, count do redis.call('RPUSH', KEYS[place], string.format('%.0f', now)) end
+    redis.call('EXPIRE', KEYS[place], ARGV[1] + 1)
+end
+return {calls, low, free - calls, math.min(free_low - low, free - calls)}
+"""
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`calls` may be made, of which at most `low` by work that is not live. The rest is what is left after them."""
+
+    calls: int
+    low: int
+    left: int = 0
+    left_low: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Calls in a minute: of all, and of all but live work."""
+
+    calls: int
+    low: int
+
+
+class _Window(Protocol):
+    def grant(self, source: str, limit: Limit, calls: int, low: int) -> Grant: ...
+
+    def give_back(self, source: str, calls: int, low: int) -> None: ...
+
+
+def low_limit(calls: int) -> int:
+    """How many of `calls` a minute may be spent by work that is not live."""
+    return max(1, int(calls * LOW_SHARE))
+
+
 class Budgets:
-    """A sliding minute for each source. Thread-safe. While the shared store is away, each process counts by itself."""
+    """The budgets of all sources. Thread-safe. While Redis is away, each process counts by itself."""
 
-    def __init__(self, sources: Mapping[str, Source], redis_url: str | None) -> None:
-        self._limits = {slug: RateLimitItemPerMinute(source.rate_limit_per_minute) for slug, source in sources.items()}
-        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._shared = self._local
-        if redis_url is not None:
-            shared = storage_from_string(redis_url, socket_timeout=1, socket_connect_timeout=1)
-            self._shared = SlidingWindowCounterRateLimiter(shared)
+    def __init__(
+        self, sources: Mapping[str, Source], redis_url: str | None, *, away_seconds: float = AWAY_SECONDS
+    ) -> None:
+        self._limits = {
+            slug: Limit(source.rate_limit_per_minute, low_limit(source.rate_limit_per_minute))
+            for slug, source in sources.items()
+        }
+        self._local = _MemoryWindow()
+        self._shared = _RedisWindow(redis_url) if redis_url is not None else None
+        self._away_until = 0.0
+        self._away_seconds = away_seconds
 
-    def left(self, source: str) -> int:
-        """How many calls could be made now."""
+    def grant(self, source: str, *, calls: int, low: int) -> Grant:
+        """Spend up to `calls`, as far as there are any; `low` is how many of them work that is not live would like."""
+        window = self._window()
         try:
-            return self._shared.get_window_stats(self._limits[source], source).remaining
-        except Exception as error:  # noqa: BLE001 - any client error means the same: count locally
-            self._warn(source, error)
-            return self._local.get_window_stats(self._limits[source], source).remaining
+            return window.grant(source, self._limits[source], calls, low)
+        except redis.RedisError as error:
+            self._note_away(source, error)
+            return self._local.grant(source, self._limits[source], calls, low)
 
-    def take(self, source: str, calls: int) -> bool:
+    def give_back(self, source: str, *, calls: int, low: int) -> None:
+        """Return calls that were granted and not made, and how many of them counted as `low`."""
+        if calls <= 0 and low <= 0:
+            return
+        window = self._window()
+        try:
+            window.give_back(source, calls, low)
+        except redis.RedisError as error:
+            # They are missing for a minute, which only makes us slower.
+            self._note_away(source, error)
+
+    def left(self, source: str, priority: Priority = Priority.LIVE) -> int:
+        """How many calls could be made now by work of this priority."""
+        found = self.grant(source, calls=0, low=0)
+        return found.left if priority is Priority.LIVE else found.left_low
+
+    def take(self, source: str, calls: int, priority: Priority = Priority.LIVE) -> bool:
         """Spend `calls`, all or none."""
-        try:
-            return self._shared.hit(self._limits[source], source, cost=calls)
-        except Exception as error:  # noqa: BLE001 - any client error means the same: count locally
-            self._warn(source, error)
-            return self._local.hit(self._limits[source], source, cost=calls)
+        found = self.grant(source, calls=calls, low=0 if priority is Priority.LIVE else calls)
+        if (found.calls if priority is Priority.LIVE else found.low) == calls:
+            return True
+        self.give_back(source, calls=found.calls, low=found.low)
+        return False
+
+    def _window(self) -> _Window:
+        return self._local if self._shared is None or monotonic() < self._away_until else self._shared
+
+    def _note_away(self, source: str, error: Exception) -> None:
+        self._away_until = monotonic() + self._away_seconds
+        log.warning("budget_store_unavailable", source=source, error=type(error).__name__)
+
+
+class _MemoryWindow:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spent: dict[tuple[str, str], deque[float]] = {}
+
+    def grant(self, source: str, limit: Limit, calls: int, low: int) -> Grant:
+        with self._lock:
+            now = monotonic()
+            spent, spent_low = self._spent_by(source, "calls", now), self._spent_by(source, "low", now)
+            free = max(0, limit.calls - len(spent))
+            free_low = max(0, min(free, limit.low - len(spent_low)))
+            granted = min(free, calls)
+            granted_low = min(free_low, granted, low)
+            spent.extend([now] * granted)
+            spent_low.extend([now] * granted_low)
+            return Grant(granted, granted_low, free - granted, min(free_low - granted_low, free - granted))
+
+    def give_back(self, source: str, calls: int, low: int) -> None:
+        with self._lock:
+            for name, count in (("calls", calls), ("low", low)):
+                spent = self._spent.get((source, name), deque())
+                for _ in range(min(count, len(spent))):
+                    spent.pop()
+
+    def _spent_by(self, source: str, name: str, now: float) -> deque[float]:
+        spent = self._spent.setdefault((source, name), deque())
+        while spent and spent[0] <= now - WINDOW_SECONDS:
+            spent.popleft()
+        return spent
+
+
+class _RedisWindow:
+    """Two lists of times a source, by Redis's own clock."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), decode_responses=True
+        )
+        self._script = self._client.register_script(_GRANT)
+
+    def grant(self, source: str, limit: Limit, calls: int, low: int) -> Grant:
+        found = self._script(keys=self._keys(source), args=[WINDOW_SECONDS, limit.calls, limit.low, calls, low])
+        return Grant(*(int(number) for number in found))
+
+    def give_back(self, source: str, calls: int, low: int) -> None:
+        for key, count in zip(self._keys(source), (calls, low), strict=True):
+            if count > 0:
+                self._client.rpop(key, count)
 
     @staticmethod
-    def _warn(source: str, error: Exception) -> None:
-        log.warning("budget_store_unavailable", source=source, error=type(error).__name__)
+    def _keys(source: str) -> list[str]:
+        # The braces keep both on one node of a Redis cluster.
+        return [f"verisink:{{budget:{source}}}:calls", f"verisink:{{budget:{source}}}:low"]

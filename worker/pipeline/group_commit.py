@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from worker.errors import IntakeUnavailable
+from worker.errors import IntakeUnavailable, NotCommitted
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -54,7 +54,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._busy = False
 
     def submit(self, item: Item, wait_seconds: float) -> Answer:
-        """The answer for `item` once its group is committed. Raises what `commit` raised, or IntakeUnavailable."""
+        """The answer for `item` once its group is committed. Raises what `commit` raised, NotCommitted when the time is
+        over, or IntakeUnavailable."""
         ticket: _Ticket[Item, Answer] = _Ticket(item)
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
@@ -75,12 +76,12 @@ class GroupCommit(Generic[Item, Answer]):
         with self._lock:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
-                ticket.error = IntakeUnavailable("the database did not answer in time")
+                ticket.error = NotCommitted("the commit did not end in time")
                 return
         # Its group is being committed, or it has just been told to lead: the outcome is near, and must be known.
         ticket.wake.wait(seconds)
         if not ticket.wake.is_set():
-            ticket.error = IntakeUnavailable("the database did not answer in time")
+            ticket.error = NotCommitted("the commit did not end in time")
 
     def _lead(self, own: _Ticket[Item, Answer]) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ trouble is a 503, so that the provider sends it again.
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 import uuid_utils.compat
@@ -19,11 +19,14 @@ from worker.domain.states import DeliveryState, ReceiptStatus
 from worker.errors import (
     AuthenticationFailed,
     IntakeUnavailable,
+    NotCommitted,
     UnknownSource,
     UnreadableJson,
     UnreadableNotification,
 )
 from worker.pipeline.group_commit import GroupCommit
+from worker.pipeline.spooled import unread
+from worker.pipeline.spooling import Spooling
 from worker.providers.base import InboundRequest, Provider, body_digest
 from worker.settings import Source
 from worker.store import inbox
@@ -32,6 +35,14 @@ from worker.store.inbox import Arrival, Receipt
 
 COMMIT_WAIT = 4.0
 """Persona gives up after 5 seconds; an answer later than this would not be heard."""
+
+SPOOL_AFTER = 1.5
+"""Where there is a spool. A request in a group that is being committed waits twice as long, and must then still be kept
+while its sender listens."""
+
+AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, NotCommitted)
+"""What a commit ends with when the database is away or too slow. That this process is asked for too much is another
+thing: a spool would only put off a load that is too high."""
 
 LONGEST_KEY = 200
 """No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
@@ -71,12 +82,16 @@ class Receiver:
         sources: Mapping[str, Source],
         providers: Mapping[str, Provider],
         nudge: Callable[[str], None],
+        *,
+        spooling: Spooling | None = None,
     ) -> None:
         self._database = database
         self._sources = sources
         self._providers = providers
         self._nudge = nudge
-        self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=UNAVAILABLE)
+        self._spooling = spooling
+        self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=AWAY)
+        self._coalesce = {slug: timedelta(seconds=source.coalesce_seconds) for slug, source in sources.items()}
         self._quarantine_from: dict[str, float] = {}
         self._refusals: Counter[str] = Counter()
         self._refusals_lock = threading.Lock()
@@ -104,7 +119,7 @@ class Receiver:
             receipt = self._store(source, _arrival(source, provider, request))
         metrics.DELIVERIES.labels(slug, receipt.status).inc()
         log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
-        if receipt.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE):
+        if receipt.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE) and not receipt.spooled:
             self._nudge(slug)
         return receipt
 
@@ -115,18 +130,33 @@ class Receiver:
             # A value that we took for storable is not. The bytes always are, so keep them, and let a person look.
             log.error("delivery_stored_unread", source=source.slug, error=type(error).__name__)
             reason = f"could not be stored as read: {type(error).__name__}"
-            unread = Notification(body_digest(arrival.body), event_type=None)
-            return self._commit(replace(arrival, state=DeliveryState.UNREADABLE, reason=reason, notification=unread))
+            return self._commit(unread(arrival, reason))
 
     def _commit(self, arrival: Arrival) -> Receipt:
         try:
-            return self._commits.submit(arrival, COMMIT_WAIT)
+            return self._commit_or_keep(arrival)
+        except IntakeUnavailable:
+            metrics.DELIVERIES.labels(arrival.source, "unavailable").inc()
+            raise
         except UNAVAILABLE as error:
             metrics.DELIVERIES.labels(arrival.source, "unavailable").inc()
             log.error("delivery_not_stored", source=arrival.source, error=type(error).__name__)
             raise IntakeUnavailable("the database is not available") from None
 
+    def _commit_or_keep(self, arrival: Arrival) -> Receipt:
+        if self._spooling is None:
+            return self._commits.submit(arrival, COMMIT_WAIT)
+        if not self._spooling.away:
+            try:
+                return self._commits.submit(arrival, SPOOL_AFTER)
+            except AWAY as error:
+                self._spooling.found_away(error)
+        return self._spooling.keep(arrival)
+
     def _record(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        if self._spooling is not None and self._spooling.away:
+            # Found out while this group was waiting. Each of it is kept, rather than wait for the database in turn.
+            raise NotCommitted("the database is away")
         # A writer that holds one resource and wants another may cross a group of deliveries that holds the other.
         for _ in range(DEADLOCK_TRIES - 1):
             try:
@@ -138,7 +168,7 @@ class Receiver:
 
     def _record_once(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         with self._database.write() as session:
-            return inbox.record(session, arrivals)
+            return inbox.record(session, arrivals, self._coalesce)
 
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
         now = monotonic()
@@ -149,6 +179,8 @@ class Receiver:
             self._quarantine_from[slug] = now + QUARANTINE_PAUSE
             refusals = self._refusals.pop(slug)
         log.warning("delivery_refused", source=slug, reason=reason, refusals=refusals)
+        if self._spooling is not None and self._spooling.away:
+            return
         try:
             with self._database.write() as session:
                 inbox.quarantine(session, slug, reason, request.body, list(request.headers))

@@ -4,8 +4,6 @@ One pump a source and process: it claims what is due, keeps so many calls in fli
 budget is spent. A source that hangs fills its own slots and nobody else's.
 """
 
-import hashlib
-import json
 import random
 import threading
 import time
@@ -14,25 +12,27 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeAlias
 
 import structlog
 
 from worker import metrics
 from worker.clock import monotonic, unix_seconds
-from worker.domain.documents import content_digest, redact_object
-from worker.domain.model import Drift, Reading
+from worker.domain.model import Reading
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
-from worker.domain.states import AttemptOutcome, FailureKind
-from worker.domain.strict_json import parse_object
+from worker.domain.states import AttemptOutcome, FailureKind, Priority
 from worker.errors import ClaimLost, ConfigurationError, NothingFound, UnexpectedDocument, UnreadableJson
 from worker.log import where
 from worker.pipeline import write
-from worker.pipeline.budget import Budgets
+from worker.pipeline.budget import Budgets, Grant
+from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
+from worker.pipeline.read import MOST_DRIFT as MOST_DRIFT
+from worker.pipeline.read import read_document as read_document
 from worker.providers.base import Provider
-from worker.providers.client import ProviderClient, RetrieveFailed
+from worker.providers.client import Answer, ProviderClient, RetrieveFailed
 from worker.settings import Settings, Source
 from worker.store import resources, sources
-from worker.store.engine import UNAVAILABLE, Database, database_time, is_refusal
+from worker.store.engine import UNAVAILABLE, Database, Session, database_time, is_refusal
 from worker.store.resources import Claim
 from worker.store.results import Document
 
@@ -51,11 +51,11 @@ WRITE_SHARE = 0.5
 WRITE_PAUSE = 0.25
 """Seconds before the first try to write again; doubled each time, so that a restart of the database is outlived."""
 
-MOST_CHECKS = 500
-"""No provider makes more than a few dozen."""
+LIVE_SLOTS = 0.25
+"""Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
 
-MOST_DRIFT = 20
-"""Unknown values noted for one document. A changed provider shows with the first."""
+Outcome: TypeAlias = tuple[Reading, Document] | Failure
+"""What an attempt brought: a document and how it reads, or why there is none."""
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ class Retriever:
     """All pumps of this process."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        self._made_at = monotonic()
         self._pumps = {slug: _Pump(parts, source) for slug, source in parts.settings.sources.items()}
 
     def drain(self, source: str) -> None:
@@ -86,6 +86,11 @@ class Retriever:
         pump = self._pumps.get(source)
         if pump is not None:
             pump.run()
+
+    @property
+    def looked_at(self) -> float:
+        """When a pump of this process last looked for work, by the monotonic clock."""
+        return max((pump.looked_at for pump in self._pumps.values()), default=self._made_at)
 
     def stop(self) -> None:
         """Claim nothing more; calls in flight end and are written."""
@@ -102,7 +107,9 @@ class _Pump:
         self._running = False
         self._again = threading.Event()
         self._stopping = False
-        self._flights: set[Future[None]] = set()
+        self._low_slots = max(1, self._slots - max(1, int(self._slots * LIVE_SLOTS)))
+        self._flights: dict[Future[None], Priority] = {}
+        self.looked_at = monotonic()
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self) -> None:
@@ -128,19 +135,24 @@ class _Pump:
         ends = monotonic() + PUMP_SECONDS
         while True:
             self._again.clear()
-            claimed = 0 if self._stopping or monotonic() > ends else self._start_calls()
-            if not claimed and not self._flights:
+            over = self._stopping or monotonic() > ends
+            claimed = 0 if over else self._start_calls()
+            # A call that landed after the look has made room for what the look had none for.
+            if not claimed and not self._flights and (over or not self._again.is_set()):
                 return
             self._again.wait(IDLE_LOOK)
 
     def _start_calls(self) -> int:
-        free = self._slots - len(self._flights)
+        self.looked_at = monotonic()
+        flights = list(self._flights.values())
+        free = min(self._slots - len(flights), CHUNK)
         if free <= 0:
             return 0
-        claims, probing = self._claim(min(free, CHUNK))
+        low = sum(1 for priority in flights if priority is not Priority.LIVE)
+        claims, probing = self._claim(free, min(free, self._low_slots - low))
         for claim in claims:
             future = self._executor().submit(self._work, claim, probing=probing)
-            self._flights.add(future)
+            self._flights[future] = claim.priority
             future.add_done_callback(self._landed)
         return len(claims)
 
@@ -148,7 +160,7 @@ class _Pump:
         error = future.exception()
         if error is not None:
             log.error("flight_failed", source=self._source.slug, error=where(error))
-        self._flights.discard(future)
+        self._flights.pop(future, None)
         self._again.set()
 
     def _executor(self) -> ThreadPoolExecutor:
@@ -156,23 +168,38 @@ class _Pump:
             self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix=f"retrieve-{self._source.slug}")
         return self._pool
 
-    def _claim(self, limit: int) -> tuple[list[Claim], bool]:
-        slug = self._source.slug
-        limit = min(limit, self._parts.budgets.left(slug))
-        if limit <= 0:
+    def _claim(self, free: int, free_low: int) -> tuple[list[Claim], bool]:
+        """Claim what may be called now, and whether that is to probe a held source.
+
+        The budget is asked first, because nothing may wait for Redis with a transaction open, and what finds no work is
+        given back.
+        """
+        slug, budgets = self._source.slug, self._parts.budgets
+        granted = budgets.grant(slug, calls=free, low=free_low)
+        if granted.calls <= 0:
             return [], False
-        lease = timedelta(seconds=self._parts.settings.lease_seconds)
-        with self._parts.database.write() as session:
-            now = database_time(session)
-            allowed = sources.state(session, slug).may_call(now)
-            if allowed == 0 or (allowed == 1 and not sources.postpone_probe(session, slug, now + PROBE_AFTER)):
-                return [], False
-            claims = resources.claim(session, slug, limit=limit if allowed is None else 1, lease=lease)
-        if claims and not self._parts.budgets.take(slug, len(claims)):
+        claims: list[Claim] = []
+        try:
             with self._parts.database.write() as session:
-                resources.release_claims(session, claims, database_time(session), "the rate budget was spent")
-            return [], False
+                now = database_time(session)
+                allowed = sources.state(session, slug).may_call(now)
+                if allowed == 0 or (allowed == 1 and not sources.postpone_probe(session, slug, now + PROBE_AFTER)):
+                    return [], False
+                found = self._claim_granted(session, granted, most=free if allowed is None else 1)
+            claims = found
+        finally:
+            low = sum(1 for claim in claims if claim.priority is not Priority.LIVE)
+            budgets.give_back(slug, calls=granted.calls - len(claims), low=granted.low - low)
         return claims, allowed == 1
+
+    def _claim_granted(self, session: Session, granted: Grant, most: int) -> list[Claim]:
+        lease = timedelta(seconds=self._parts.settings.lease_seconds)
+        most = min(most, granted.calls)
+        claims = resources.claim(session, self._source.slug, limit=most, lease=lease, live=True)
+        rest = min(granted.low, most - len(claims))
+        if rest > 0:
+            claims += resources.claim(session, self._source.slug, limit=rest, lease=lease, live=False)
+        return claims
 
     def _work(self, claim: Claim, *, probing: bool) -> None:
         with structlog.contextvars.bound_contextvars(
@@ -182,12 +209,17 @@ class _Pump:
                 timedelta(hours=self._source.retry_horizon_hours),
                 random.random(),  # noqa: S311 - it spreads retries, and keeps no secret
                 probing,
+                timedelta(seconds=self._source.coalesce_seconds),
             )
-            outcome = self._attempt(claim)
-            self._record(claim, outcome, situation)
+            answer = self._call(claim)
+            if isinstance(answer, Failure):
+                self._record(claim, answer, situation)
+            else:
+                situation = replace(situation, exhausted_for=answer.exhausted_for)
+                self._record(claim, self._read(claim, answer.body), situation)
 
-    def _attempt(self, claim: Claim) -> "tuple[Reading, Document] | Failure":
-        """Make the call and read its answer. Whatever goes wrong comes back as a Failure."""
+    def _call(self, claim: Claim) -> Answer | Failure:
+        """Make the call. Whatever goes wrong comes back as a Failure."""
         missing = self._source.missing_credentials
         if claim.crashes >= POISON_CRASHES:
             return Failure(FailureKind.CRASHED, f"the worker died {claim.crashes} times in a row while working on it")
@@ -198,12 +230,19 @@ class _Pump:
             request = provider.request(
                 self._source, claim.key.ref, nonce=str(uuid.uuid4()), unix_ms=unix_seconds() * 1000
             )
-            answer = self._parts.client.fetch(provider, request)
-            return read_document(provider, self._source, claim, answer.body)
+            return self._parts.client.fetch(provider, request)
         except RetrieveFailed as error:
             return error.failure
         except ConfigurationError as error:
             return Failure(FailureKind.CREDENTIAL, error.problems[0])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
+            log.error("retrieve_bug", error=where(error))
+            return Failure(FailureKind.BUG, where(error))
+
+    def _read(self, claim: Claim, body: bytes) -> Outcome:
+        """Read the answer. Whatever goes wrong comes back as a Failure."""
+        try:
+            return read_document(self._parts.providers[self._source.provider], self._source, claim.key.ref, body)
         except NothingFound as error:
             return Failure(FailureKind.NOT_FOUND, str(error), http_status=200)
         except (UnreadableJson, UnexpectedDocument) as error:
@@ -212,7 +251,7 @@ class _Pump:
             log.error("retrieve_bug", error=where(error))
             return Failure(FailureKind.BUG, where(error))
 
-    def _record(self, claim: Claim, outcome: "tuple[Reading, Document] | Failure", situation: write.Situation) -> None:
+    def _record(self, claim: Claim, outcome: Outcome, situation: write.Situation) -> None:
         """Write the outcome. A database that is away is waited for while the claim lasts; then somebody else calls."""
         ends = monotonic() + self._parts.settings.lease_seconds * WRITE_SHARE
         pause = WRITE_PAUSE
@@ -248,9 +287,7 @@ class _Pump:
         metrics.ATTEMPTS.labels(self._source.slug, written, error or "").inc()
         self._parts.published()
 
-    def _write(
-        self, claim: Claim, outcome: "tuple[Reading, Document] | Failure", situation: write.Situation
-    ) -> AttemptOutcome:
+    def _write(self, claim: Claim, outcome: Outcome, situation: write.Situation) -> AttemptOutcome:
         try:
             with self._parts.database.write() as session:
                 if isinstance(outcome, Failure):
@@ -261,30 +298,3 @@ class _Pump:
             with self._parts.database.write() as session:
                 resources.note_fenced(session, claim, database_time(session))
             raise
-
-
-def read_document(provider: Provider, source: Source, claim: Claim, body: bytes) -> tuple[Reading, Document]:
-    """Read a provider's answer, and prepare it for keeping. Raises UnreadableJson or UnexpectedDocument."""
-    content = parse_object(body)
-    paths = provider.paths(claim.key.ref)
-    kept, redacted = redact_object(content, paths.secrets)
-    # It is read without its secrets, so that no check carries one.
-    reading = _bounded(provider.read(source, claim.key.ref, kept))
-    document = Document(
-        body=json.dumps(kept, ensure_ascii=True).encode() if redacted else body,
-        redacted=redacted,
-        content=kept,
-        document_sha256=hashlib.sha256(body).hexdigest(),
-        content_sha256=content_digest(content, paths.volatile + paths.secrets),
-        api_version=provider.api_version(source),
-        mapping_version=provider.mapping_version,
-    )
-    return reading, document
-
-
-def _bounded(reading: Reading) -> Reading:
-    """The reading, with no more checks and drift than a person could look at; a document may be hostile."""
-    if len(reading.checks) > MOST_CHECKS:
-        drift = (Drift("checks", f"more than {MOST_CHECKS}"), *reading.drift)
-        reading = replace(reading, checks=reading.checks[:MOST_CHECKS], drift=drift)
-    return replace(reading, drift=reading.drift[:MOST_DRIFT])

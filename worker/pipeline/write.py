@@ -21,15 +21,19 @@ from worker.store.results import Document
 MOST_RELATED = 200
 """No inquiry has more than a few dozen verifications. Past this the document is wrong, and a person should look."""
 
+HELD_BY_HAND = "held by an operator"
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the writer needs to know besides the attempt: the source's horizon, a random number, and whether it is
-    held."""
+    """What the writer needs to know besides the attempt: the source's horizon, a random number, whether the source is
+    held, its pause for coalescing, and how long the provider wants no further call, if it said so."""
 
     horizon: timedelta
     jitter: float
     probing: bool = False
+    coalesce: timedelta = timedelta(0)
+    exhausted_for: timedelta | None = None
 
 
 def write_document(
@@ -40,6 +44,8 @@ def write_document(
     row = resources.lock_claimed(session, claim)
     if situation.probing:
         _end_probing(session, claim.key.source, now)
+    if situation.exhausted_for is not None:
+        sources.throttle(session, claim.key.source, now + min(situation.exhausted_for, retry.LONGEST_THROTTLE))
     if _is_stale(row.read_started_at, row.provider_updated_at, claim, reading):
         failure = Failure(FailureKind.STALE, "the document is older than the one stored")
         return write_failure(session, claim, failure, situation, outcome=AttemptOutcome.STALE)
@@ -53,12 +59,13 @@ def write_document(
         outbox.append(session, _result_events(claim, number, previous, reading, now), now)
     if reading.verdict.stage is Stage.ERASED:
         _erase(session, claim, number, now)
-    _want_related(session, claim, reading, changed=outcome is AttemptOutcome.STORED, now=now)
+    _want_related(session, claim, reading, _Change(outcome is AttemptOutcome.STORED, situation.coalesce, now))
     sources.note_drift(session, claim.key.source, claim.key.ref.kind, reading.drift, now)
     resources.settle(
         session,
         claim,
         now,
+        pause=situation.coalesce,
         version=number,
         read_started_at=claim.started_at,
         provider_updated_at=reading.provider_updated_at,
@@ -122,23 +129,26 @@ def _decide(session: Session, claim: Claim, failure: Failure, situation: Situati
 
 
 def hold(session: Session, source: str, reason: str, *, now: datetime, probe_at: datetime | None, actor: str) -> bool:
-    """Hold a source, with its event and audit entry; false if it was held already."""
+    """Hold a source, with its event and audit entry; false if it was held already. Without `probe_at` only an operator
+    ends it."""
     number = sources.hold(session, source, reason, now=now, probe_at=probe_at)
     if number is None:
         return False
-    event = Event(EventType.HELD, source, occasion=f"hold-{number}", data={"source": source, "reason": reason})
+    # An operator's own words may name a person, and events travel to where nobody erases them.
+    told = reason if probe_at is not None else HELD_BY_HAND
+    event = Event(EventType.HELD, source, occasion=f"hold-{number}", data={"source": source, "reason": told})
     outbox.append(session, [event], now)
     audit.note(session, Deed(actor, "hold", source, reason), now)
     return True
 
 
-def release(session: Session, source: str, now: datetime, *, actor: str) -> bool:
+def release(session: Session, source: str, now: datetime, *, actor: str, reason: str | None = None) -> bool:
     """End a source's hold, with its event and audit entry; false if it was not held."""
     number = sources.release(session, source)
     if number is None:
         return False
     outbox.append(session, [Event(EventType.RELEASED, source, occasion=f"hold-{number}", data={"source": source})], now)
-    audit.note(session, Deed(actor, "release", source), now)
+    audit.note(session, Deed(actor, "release", source, reason), now)
     return True
 
 
@@ -221,7 +231,16 @@ def _erase(session: Session, claim: Claim, number: int, now: datetime) -> None:
     inbox.erase_bodies(session, claim.resource_id, now)
 
 
-def _want_related(session: Session, claim: Claim, reading: Reading, *, changed: bool, now: datetime) -> None:
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Whether a document changed, when, and how long its relatives may wait for more of that."""
+
+    changed: bool
+    coalesce: timedelta
+    now: datetime
+
+
+def _want_related(session: Session, claim: Claim, reading: Reading, change: _Change) -> None:
     """Want what the document names: what is not known yet, and, if the document changed, what may have changed with it.
 
     A final result is left alone, or every reading of an inquiry would read its verifications again. An erasure is
@@ -230,12 +249,13 @@ def _want_related(session: Session, claim: Claim, reading: Reading, *, changed: 
     related = list(dict.fromkeys(ref for ref in reading.related if ref != claim.key.ref))
     if len(related) > MOST_RELATED:
         found = Drift("related", f"more than {MOST_RELATED}")
-        sources.note_drift(session, claim.key.source, claim.key.ref.kind, [found], now)
+        sources.note_drift(session, claim.key.source, claim.key.ref.kind, [found], change.now)
         related = related[:MOST_RELATED]
     known = results.finality(session, claim.key.source, related)
-    erased = reading.verdict.stage is Stage.ERASED and changed
-    wanted = [ref for ref in related if ref not in known or erased or (changed and not known[ref])]
-    resources.mark_wanted(session, {_key(claim, ref): _related_want(claim) for ref in wanted}, now)
+    erased = reading.verdict.stage is Stage.ERASED and change.changed
+    wanted = [ref for ref in related if ref not in known or erased or (change.changed and not known[ref])]
+    wants = {_key(claim, ref): _related_want(claim) for ref in wanted}
+    resources.mark_wanted(session, wants, change.now, coalesce={claim.key.source: change.coalesce})
 
 
 def _key(claim: Claim, ref: ResourceRef) -> ResourceKey:

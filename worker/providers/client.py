@@ -53,11 +53,12 @@ class RetrieveFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A provider's 2xx answer, whole."""
+    """A provider's 2xx answer, whole. `exhausted_for` is how long it will refuse the next call, where it says so."""
 
     status: int
     body: bytes
     request_id: str | None
+    exhausted_for: timedelta | None = None
 
 
 class ProviderClient:
@@ -108,7 +109,7 @@ class ProviderClient:
         if len(body) > self._max_bytes:
             detail = f"the answer is larger than {self._max_bytes} bytes"
             raise RetrieveFailed(Failure(FailureKind.UNREADABLE, detail, response.status_code, request_id=request_id))
-        return Answer(response.status_code, body, request_id)
+        return Answer(response.status_code, body, request_id, _exhausted_for(response))
 
     def _error_body(self, response: httpx.Response) -> bytes:
         """The start of an error's body. The status says most of it, so one that cannot be decoded counts as empty."""
@@ -181,6 +182,14 @@ def _retry_after(headers: dict[str, str], *, limited: bool) -> timedelta | None:
             return None
         return max(_aware(when) - _aware(sent), timedelta(0))
     return seconds(headers.get("ratelimit-reset")) if found is None and limited else found
+
+
+def _exhausted_for(response: httpx.Response) -> timedelta | None:
+    """The time until a new window begins, if this answer was the last of the old one; Persona says so with every
+    answer."""
+    if response.headers.get("ratelimit-remaining", "").strip() != "0":
+        return None
+    return seconds(response.headers.get("ratelimit-reset"))
 
 
 def _aware(moment: datetime) -> datetime:

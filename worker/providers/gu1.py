@@ -102,7 +102,7 @@ class Gu1Provider:
             raise UnreadableNotification("neither event nor type says what this is about")
         payload = _payload(envelope)
         for holder in (envelope, payload):
-            if not _same_organization(source, member(holder, "organizationId")):
+            if not same_organization(source, member(holder, "organizationId")):
                 raise UnreadableNotification("the event belongs to another organization than organization_id")
         resources = _resources(event, payload)
         return Notification(
@@ -118,10 +118,7 @@ class Gu1Provider:
         """The GET of one row. The organization is named only where the account is scoped to several."""
         if ref.kind not in _KINDS:
             raise ValueError("gu1 has no resource of this kind")
-        headers = {**bearer(source.api_key), "Accept": "application/json"}
-        if source.organization_id is not None:
-            headers["X-Organization-Id"] = source.organization_id
-        return OutboundRequest(f"{source.base_url}{_KINDS[ref.kind].path}{ref.external_id}", headers)
+        return get_request(source, f"{_KINDS[ref.kind].path}{ref.external_id}")
 
     def classify(self, response: ErrorResponse) -> FailureKind:
         """A 403 is about one product or permission (NOT_ENABLED, NOT_CONFIGURED), unless it says UNAUTHORIZED.
@@ -149,13 +146,21 @@ class Gu1Provider:
         found = next((member(row, name) for name in kind.ids if member(row, name) is not None), None)
         if found != ref.external_id:
             raise UnexpectedDocument("the document is not the resource that was asked for")
-        if not _same_organization(source, member(row, "organizationId")):
+        if not same_organization(source, member(row, "organizationId")):
             raise UnexpectedDocument("the document belongs to another organization than organization_id")
         return read_row(ref, row)
 
     def probe(self, source: Source, *, nonce: str, unix_ms: int) -> OutboundRequest:
         """Ask for a face match that cannot exist; the 404 shows that the key may read."""
         return self.request(source, ResourceRef(FACE_MATCH, NIL), nonce=nonce, unix_ms=unix_ms)
+
+
+def get_request(source: Source, path: str) -> OutboundRequest:
+    """A GET with the source's key, in the name of its organization."""
+    headers = {**bearer(source.api_key), "Accept": "application/json"}
+    if source.organization_id is not None:
+        headers["X-Organization-Id"] = source.organization_id
+    return OutboundRequest(f"{source.base_url}{path}", headers)
 
 
 def _signature(header: str, encoding: str) -> bytes:
@@ -179,7 +184,8 @@ def _payload(envelope: dict[str, Json]) -> dict[str, Json]:
     return {}
 
 
-def _same_organization(source: Source, found: Json) -> bool:
+def same_organization(source: Source, found: Json) -> bool:
+    """Whether a document may belong to the source's organization; one that names none may."""
     return found is None or source.organization_id is None or found == source.organization_id
 
 

@@ -147,7 +147,7 @@ class PersonaProvider:
             raise UnreadableNotification("the body names no event id")
         attributes = member(event, "attributes")
         name = text(attributes, "name")
-        resources, reason = _resources(member(attributes, "payload", "data"), name or "")
+        resources, reason = event_resources(member(attributes, "payload", "data"), name or "")
         return Notification(
             delivery_key=event_id,
             event_type=name,
@@ -162,7 +162,7 @@ class PersonaProvider:
         path = TYPED_PATHS.get(ref.kind) or FAMILY_PATHS.get(ref.kind.partition("/")[0])
         if path is None or kind_of(ref.kind) is None:
             raise ValueError(f"Persona has no way to retrieve a resource of kind {ref.kind}")
-        return _get(source, f"{path}/{ref.external_id}")
+        return get_request(source, f"{path}/{ref.external_id}")
 
     def classify(self, response: ErrorResponse) -> FailureKind:
         """Persona's errors are JSON:API errors without codes, so the HTTP status decides; a 403 needs its words."""
@@ -188,10 +188,11 @@ class PersonaProvider:
         The 404 shows that key, address and permission to read are good, and brings no personal data along, as a list
         of inquiries would; `/rate-limits` would show the key, but not the permission.
         """
-        return _get(source, f"inquiries/{PROBE_ID}")
+        return get_request(source, f"inquiries/{PROBE_ID}")
 
 
-def _get(source: Source, path: str) -> OutboundRequest:
+def get_request(source: Source, path: str) -> OutboundRequest:
+    """A GET below the source's base URL, with its key and the pinned version."""
     headers = {
         **bearer(source.api_key),
         "Persona-Version": source.api_version,
@@ -226,8 +227,8 @@ def _is_signed(sent: _Signature, secrets: tuple[str, ...], body: bytes) -> bool:
     return any([matches_any(digest, expected) for digest in sent.digests])
 
 
-def _resources(subject: Json, event: str) -> tuple[tuple[ResourceRef, ...], str | None]:
-    """What to retrieve, or why there is nothing to.
+def event_resources(subject: Json, event: str) -> tuple[tuple[ResourceRef, ...], str | None]:
+    """What to retrieve, or why there is nothing to. Raises UnreadableNotification.
 
     A redacted transaction does not show in its document that it was, so the event leads to its results as well.
     """

@@ -129,7 +129,7 @@ class VerifikProvider:
         notification = parse_object(body)
         event_type = text(notification, "type")
         record = member(notification, "object")
-        kind = _kind_of(event_type)
+        kind = kind_of_event(event_type)
         resources = (_ref(kind, record),) if kind else ()
         return Notification(
             delivery_key=body_digest(body),
@@ -147,7 +147,7 @@ class VerifikProvider:
             raise ValueError(f"Verifik has no way to retrieve a record of kind {ref.kind}")
         wanted = dict.fromkeys((*ALWAYS_POPULATED.get(ref.kind, ()), *source.populates))
         populates = [("populates[]", name) for name in wanted if name in POPULATES.get(ref.kind, ())]
-        return _get(source, f"{path}/{ref.external_id}" + (f"?{urlencode(populates)}" if populates else ""))
+        return get_request(source, f"{path}/{ref.external_id}" + (f"?{urlencode(populates)}" if populates else ""))
 
     def classify(self, response: ErrorResponse) -> FailureKind:
         """Verifik has several shapes of error body; the status decides, but for what the closed list names."""
@@ -176,16 +176,18 @@ class VerifikProvider:
         The 404 shows that token and address are good. A list would bring a person's data along, and `/v2/auth/session`
         would issue a new token.
         """
-        return _get(source, f"{PATHS['app-registration']}/{PROBE_ID}")
+        return get_request(source, f"{PATHS['app-registration']}/{PROBE_ID}")
 
 
-def _get(source: Source, path: str) -> OutboundRequest:
+def get_request(source: Source, path: str) -> OutboundRequest:
+    """A GET below `/v2/`, with the source's token."""
     return OutboundRequest(
         f"{source.base_url}/v2/{path}", {**bearer(source.access_token), "Accept": "application/json"}
     )
 
 
-def _kind_of(event_type: str | None) -> str | None:
+def kind_of_event(event_type: str | None) -> str | None:
+    """The kind of record that an event of this type is about; None for types that are not known."""
     match = _SUFFIX.search(event_type.lower()) if event_type else None
     return ENTITIES[match[1]] if match else None
 

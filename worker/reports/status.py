@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from worker.domain.expectations import GIVEN_UP_AFTER
 from worker.reports.build import each
-from worker.store import leases, query_status, sources
+from worker.reports.reconciliations import Reconciliation, last_reconciliation
+from worker.store import expectations, leases, query_status, sources
 from worker.store.engine import Session, database_time
 from worker.store.sources import SourceState
 
@@ -13,6 +15,9 @@ MOST_UNREADABLE = 1000
 """Past this, how many more cannot be read makes no difference to anybody."""
 
 MOST_DRIFT = 100
+
+MOST_OVERDUE = 1000
+"""Past this, how many more expected results are overdue makes no difference to anybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,7 @@ class SinkStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How things stand at `at`. `unreadable` stops counting at MOST_UNREADABLE."""
+    """How things stand at `at`. `unreadable` stops counting at MOST_UNREADABLE, `overdue` at MOST_OVERDUE."""
 
     at: datetime
     waiting: int
@@ -84,15 +89,18 @@ class Status:
     sources: tuple[SourceStatus, ...]
     parked_reasons: tuple[ParkedCount, ...]
     unreadable: int
+    overdue: int
     drift: tuple[DriftIssue, ...]
     last_sequence: int
     sinks: tuple[SinkStatus, ...]
     last_sweep_at: datetime | None
+    reconciliations: tuple[Reconciliation, ...] = ()
 
 
 def status(session: Session, configured: Iterable[str] = ()) -> Status:
     """How things stand, for the `configured` sources and any other that has open work or is held."""
     now = database_time(session)
+    slugs = frozenset(configured)
     work = _open_work(session, now)
     cursors = query_status.cursor_values(session)
     last = cursors.get("events", 0)
@@ -103,9 +111,10 @@ def status(session: Session, configured: Iterable[str] = ()) -> Status:
         claimed=sum(item.claimed for item in work.values()),
         parked=sum(item.parked for item in work.values()),
         oldest_unfinished_seconds=_age(min((item.oldest for item in work.values() if item.oldest), default=None), now),
-        sources=_sources(session, work, frozenset(configured), now),
+        sources=_sources(session, work, slugs, now),
         parked_reasons=each(ParkedCount, query_status.parked_reasons(session)),
         unreadable=query_status.count_unreadable(session, MOST_UNREADABLE),
+        overdue=expectations.count_overdue(session, now - GIVEN_UP_AFTER, MOST_OVERDUE),
         drift=each(DriftIssue, query_status.drift(session, MOST_DRIFT)),
         last_sequence=last,
         sinks=tuple(
@@ -114,7 +123,20 @@ def status(session: Session, configured: Iterable[str] = ()) -> Status:
             if name.startswith("sink:")
         ),
         last_sweep_at=sweep_ends - leases.SWEEP_LASTING if sweep_ends else None,
+        reconciliations=tuple(filter(None, (last_reconciliation(session, slug) for slug in sorted(slugs)))),
     )
+
+
+def source_list(session: Session, configured: Iterable[str] = ()) -> tuple[SourceStatus, ...]:
+    """The sources alone: the `configured` ones, and any other that has open work or is held."""
+    now = database_time(session)
+    return _sources(session, _open_work(session, now), frozenset(configured), now)
+
+
+def one_source(session: Session, source: str) -> SourceStatus:
+    """One configured source."""
+    [found] = [item for item in source_list(session, [source]) if item.source == source]
+    return found
 
 
 def _open_work(session: Session, now: datetime) -> dict[str, OpenWork]:

@@ -18,6 +18,7 @@ class LogSink:
         facts = data if isinstance(data, Mapping) else {}
         log.info(
             str(cloud_event["type"]),
+            id=cloud_event["id"],
             sequence=cloud_event["sequence"],
             subject=cloud_event.get("subject"),
             source=facts.get("source"),

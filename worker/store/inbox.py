@@ -5,7 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from worker.domain.model import Notification, ResourceKey
 from worker.domain.states import Cause, DeliveryState, ReceiptStatus
 from worker.store.engine import database_time, insert
-from worker.store.resources import Want, mark_wanted
+from worker.store.resources import NOT_AT_ALL, Want, mark_wanted
 from worker.store.tables import deliveries, delivery_bodies, delivery_resources, quarantined_deliveries
 
 QUARANTINE_ROWS = 100
@@ -24,7 +24,10 @@ QUARANTINE_BODY_BYTES = 2048
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One authenticated delivery, on its way into the database."""
+    """One authenticated delivery, on its way into the database.
+
+    `received_at` is set where that was not just now, because it waited in a spool; it may be in the database already.
+    """
 
     id: uuid.UUID
     source: str
@@ -35,6 +38,7 @@ class Arrival:
     notification: Notification
     body: bytes
     headers: Mapping[str, str]
+    received_at: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -44,30 +48,40 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a delivery: the id of its row, which a repeat shares with the first, and the answer to give."""
+    """What became of a delivery: the id of its row, which a repeat shares with the first, and the answer to give.
+
+    `spooled` is true while it is in this host's spool only.
+    """
 
     delivery_id: uuid.UUID
     status: ReceiptStatus
+    spooled: bool = False
 
 
-def record(session: Session, arrivals: Sequence[Arrival]) -> list[Receipt]:
-    """Record a group of deliveries in one go; the answers are in the same order. All or none, with the transaction."""
+def record(
+    session: Session, arrivals: Sequence[Arrival], coalesce: Mapping[str, timedelta] = NOT_AT_ALL
+) -> list[Receipt]:
+    """Record a group of deliveries in one go; the answers are in the same order. All or none, with the transaction.
+
+    `coalesce` is how long to wait, by source, with what was read a moment ago.
+    """
     now = database_time(session)
     firsts: dict[tuple[str, str], Arrival] = {}
     for arrival in arrivals:
         firsts.setdefault(arrival.key, arrival)
     created = _insert_new(session, list(firsts.values()), now)
-    repeats = Counter(item.key for item in arrivals if item is not firsts[item.key] or item.key not in created)
-    earlier = _count_repeats(session, repeats, now)
-    resource_ids = mark_wanted(session, _wants(arrivals, firsts, created), now)
+    others = [item for item in arrivals if item is not firsts[item.key] or item.key not in created]
+    known = _recorded_before(session, others)
+    earlier = _count_repeats(session, Counter(item.key for item in others if item.id not in known), now)
+    told = [item for item in arrivals if item.id not in known]
+    resource_ids = mark_wanted(session, _wants(told, firsts, created), now, coalesce=coalesce)
     _link(session, [firsts[key] for key in created], resource_ids)
     return [_receipt(item, firsts, created, earlier) for item in arrivals]
 
 
 def _insert_new(session: Session, candidates: Sequence[Arrival], now: datetime) -> set[tuple[str, str]]:
-    statement = insert(session, deliveries).on_conflict_do_nothing(
-        index_elements=[deliveries.c.source, deliveries.c.delivery_key]
-    )
+    # Whatever it conflicts with: by its key it is a repeat, and by its id it was recorded before.
+    statement = insert(session, deliveries).on_conflict_do_nothing()
     rows = [
         {
             "id": item.id,
@@ -79,7 +93,8 @@ def _insert_new(session: Session, candidates: Sequence[Arrival], now: datetime) 
             "reason": item.reason,
             "body_sha256": hashlib.sha256(item.body).hexdigest(),
             "occurred_at": item.notification.occurred_at,
-            "received_at": now,
+            # A host's clock may be ahead, and nothing is received in the future.
+            "received_at": min(item.received_at or now, now),
         }
         for item in sorted(candidates, key=lambda candidate: candidate.key)
     ]
@@ -91,6 +106,14 @@ def _insert_new(session: Session, candidates: Sequence[Arrival], now: datetime) 
             [{"delivery_id": item.id, "body": item.body, "headers": dict(item.headers)} for item in new],
         )
     return {item.key for item in new}
+
+
+def _recorded_before(session: Session, arrivals: Sequence[Arrival]) -> set[uuid.UUID]:
+    """Those whose own row is there already: they went into a spool because their commit seemed to have failed."""
+    ids = [item.id for item in arrivals if item.received_at is not None]
+    if not ids:
+        return set()
+    return set(session.execute(select(deliveries.c.id).where(deliveries.c.id.in_(ids))).scalars())
 
 
 def _count_repeats(
@@ -140,7 +163,7 @@ def _receipt(
 ) -> Receipt:
     if item is firsts[item.key] and item.key in created:
         return Receipt(item.id, ReceiptStatus(item.state))
-    return Receipt(earlier[item.key], ReceiptStatus.DUPLICATE)
+    return Receipt(earlier.get(item.key, item.id), ReceiptStatus.DUPLICATE)
 
 
 def quarantine(session: Session, source: str, reason: str, body: bytes, header_names: Sequence[str]) -> None:

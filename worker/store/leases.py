@@ -1,5 +1,6 @@
 """Named leases: who does a thing that one process should do. Losing one costs a repeat, never harm."""
 
+import hashlib
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, or_
@@ -8,9 +9,22 @@ from sqlalchemy.orm import Session
 from worker.store.engine import insert
 from worker.store.tables import leases
 
+LONGEST_NAME = 63
+"""Characters of the column."""
+
 SWEEP = "sweep"
 SWEEP_LASTING = timedelta(seconds=5)
 """A dead leader is missed for this long; the nudges of the receivers go on meanwhile."""
+
+RECONCILE_LASTING = timedelta(seconds=60)
+"""Of a run that renews it every quarter of this. A call takes at most half a lease of work, which is less."""
+
+
+def reconcile(source: str) -> str:
+    """The name of the lease on reconciling a source. The longest slugs leave no room for a prefix, so they are cut to
+    a digest."""
+    name = f"reconcile:{source}"
+    return name if len(name) <= LONGEST_NAME else f"reconcile:{hashlib.sha256(source.encode()).hexdigest()[:40]}"
 
 
 def acquire(session: Session, name: str, holder: str, *, now: datetime, lasting: timedelta) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from sqlalchemy import Row, and_, case, false, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, false, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.model import ResourceKey, ResourceRef
@@ -20,6 +20,10 @@ from worker.store.engine import database_time, insert
 from worker.store.tables import attempts, resources
 
 POISON = "poison"
+LONGEST_PAUSES = 6
+"""Pauses after which work is not put off again. Without an end, news that never ceases would hide a decision."""
+
+NOT_AT_ALL: Mapping[str, timedelta] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,21 @@ class Parked:
 
 
 def mark_wanted(
-    session: Session, wants: Mapping[ResourceKey, Want], now: datetime, *, revive: bool = False
+    session: Session,
+    wants: Mapping[ResourceKey, Want],
+    now: datetime,
+    *,
+    revive: bool = False,
+    coalesce: Mapping[str, timedelta] = NOT_AT_ALL,
 ) -> dict[ResourceKey, int]:
     """Note that each resource is wanted, creating those not known yet; returns their row ids.
 
     Work in flight is left alone: whoever holds the claim sees at the end that more was wanted meanwhile. Everything
     else that is open becomes due now, parked work too, except poison: that would only crash the next worker. With
     `revive`, for an operator who knows better, poison is tried again as well.
+
+    `coalesce` is how long to wait for silence, by source, with what was read a moment ago: providers send several
+    notifications within seconds, and one more call answers them all.
     """
     if not wants:
         return {}
@@ -93,7 +105,7 @@ def mark_wanted(
                 ),
                 (open_work, now),
             ),
-            "due_at": case((untouched, resources.c.due_at), else_=now),
+            "due_at": case((untouched, resources.c.due_at), *_after_a_pause(coalesce, now), else_=now),
             "parked_at": case((untouched, resources.c.parked_at)),
             "park_reason": case((untouched, resources.c.park_reason)),
             "park_step": case((untouched, resources.c.park_step)),
@@ -109,6 +121,21 @@ def mark_wanted(
     ).returning(resources.c.id, resources.c.source, resources.c.kind, resources.c.external_id)
     found = session.execute(upsert, rows)
     return {ResourceKey(row.source, ResourceRef(row.kind, row.external_id)): row.id for row in found}
+
+
+def _after_a_pause(coalesce: Mapping[str, timedelta], now: datetime) -> list[tuple[ColumnElement[bool], object]]:
+    """When to read again what was read a moment ago, or waits because it was: once nothing was told for a pause, and
+    without more delay where it has waited for several."""
+    waiting = and_(resources.c.read_started_at.is_not(None), resources.c.due_at > now, resources.c.failures == 0)
+    cases: list[tuple[ColumnElement[bool], object]] = []
+    for source, pause in coalesce.items():
+        if pause:
+            read_just_now = resources.c.read_started_at > now - pause
+            pausing = and_(resources.c.source == source, or_(read_just_now, waiting))
+            patient = resources.c.wanted_since <= now - LONGEST_PAUSES * pause
+            cases.append((and_(pausing, patient), func.coalesce(resources.c.due_at, now)))
+            cases.append((pausing, literal(now + pause, resources.c.due_at.type)))
+    return cases
 
 
 def _new_row(key: ResourceKey, want: Want, now: datetime) -> dict[str, object]:
@@ -127,13 +154,14 @@ def _new_row(key: ResourceKey, want: Want, now: datetime) -> dict[str, object]:
     }
 
 
-def claim(session: Session, source: str, *, limit: int, lease: timedelta) -> list[Claim]:
-    """Claim up to `limit` of the source's most urgent due resources and book an attempt on each.
+def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: bool | None = None) -> list[Claim]:
+    """Claim up to `limit` of the source's most urgent due resources and book an attempt on each: of all, of the `live`
+    ones, or of all but those.
 
     A resource whose last claim ran out without an answer counts one crash more.
     """
     now = database_time(session)
-    due = and_(resources.c.source == source, resources.c.due_at <= now)
+    due = and_(resources.c.source == source, resources.c.due_at <= now, *_of_class(live))
     candidates = (
         select(resources.c.id)
         .where(due)
@@ -158,6 +186,12 @@ def claim(session: Session, source: str, *, limit: int, lease: timedelta) -> lis
     claims = [_claim(row, token, now) for row in taken]
     _book_attempts(session, claims)
     return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
+
+
+def _of_class(live: bool | None) -> tuple[ColumnElement[bool], ...]:
+    if live is None:
+        return ()
+    return (resources.c.priority == Priority.LIVE if live else resources.c.priority > Priority.LIVE,)
 
 
 def _claim(row: Row[tuple[object, ...]], token: uuid.UUID, now: datetime) -> Claim:
@@ -215,14 +249,16 @@ def lock_claimed(session: Session, claim: Claim) -> Row[tuple[object, ...]]:
     return row
 
 
-def settle(session: Session, claim: Claim, now: datetime, **changes: object) -> None:
-    """End a claim with success. What was wanted meanwhile makes the resource due again at once."""
+def settle(
+    session: Session, claim: Claim, now: datetime, *, pause: timedelta = timedelta(0), **changes: object
+) -> None:
+    """End a claim with success. What was wanted meanwhile makes the resource due again after `pause`."""
     more = resources.c.wanted > claim.wanted
     _end_claim(
         session,
         claim,
         retrieved=claim.wanted,
-        due_at=case((more, literal(now, resources.c.due_at.type))),
+        due_at=case((more, literal(now + pause, resources.c.due_at.type))),
         wanted_since=case((more, literal(now, resources.c.due_at.type))),
         failures=0,
         crashes=0,
@@ -296,13 +332,26 @@ def note_fenced(session: Session, claim: Claim, now: datetime) -> None:
         .values(outcome=AttemptOutcome.FENCED, finished_at=now)
         .returning(attempts.c.id)
     )
-    if fenced.first() is None:
+    if fenced.first() is None or _answered_after(session, claim):
         return
     session.execute(
         update(resources)
         .where(resources.c.id == claim.resource_id, resources.c.crashes > 0)
         .values(crashes=resources.c.crashes - 1)
     )
+
+
+def _answered_after(session: Session, claim: Claim) -> bool:
+    """Whether a later attempt got an answer: crashes are counted anew from there, and this one is no longer among
+    them."""
+    silent = (AttemptOutcome.CRASHED, AttemptOutcome.FENCED)
+    later = (
+        select(attempts.c.id)
+        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number > claim.attempt)
+        .where(attempts.c.outcome.not_in(silent), func.coalesce(attempts.c.error, "") != "not_made")
+        .limit(1)
+    )
+    return session.execute(later).first() is not None
 
 
 def release_claims(session: Session, claims: Iterable[Claim], now: datetime, detail: str) -> None:
@@ -316,10 +365,10 @@ def release_claims(session: Session, claims: Iterable[Claim], now: datetime, det
         finish_attempt(session, item, now, AttemptOutcome.FAILED, error="not_made", detail=detail)
 
 
-def sources_due(session: Session, sources: Iterable[str]) -> list[str]:
-    """Those of `sources` that have work due now."""
-    now = database_time(session)
-    return [slug for slug in sources if _any_due(session, slug, now)]
+def sources_due(session: Session, sources: Iterable[str], *, late_by: timedelta = timedelta()) -> list[str]:
+    """Those of `sources` that have work due now, or that had it due so long ago."""
+    latest = database_time(session) - late_by
+    return [slug for slug in sources if _any_due(session, slug, latest)]
 
 
 def _any_due(session: Session, source: str, now: datetime) -> bool:

@@ -67,13 +67,7 @@ def add_version(
     session: Session, claim: Claim, number: int, reading: Reading, document: Document, *, now: datetime
 ) -> None:
     """Append a version with its checks, and make it the result."""
-    verdict = {
-        "stage": reading.verdict.stage,
-        "outcome": reading.verdict.outcome,
-        "final": reading.verdict.final,
-        "provider_status": reading.provider_status,
-        "mapping_version": document.mapping_version,
-    }
+    verdict = verdict_values(reading, document.mapping_version)
     version_id = session.execute(
         insert(session, versions)
         .values(
@@ -94,21 +88,33 @@ def add_version(
     session.execute(
         insert(session, version_bodies).values(version_id=version_id, body=zlib.compress(document.body, COMPRESSION))
     )
-    _add_checks(session, version_id, reading.checks)
-    current = {
-        **verdict,
-        "version": number,
+    add_checks(session, version_id, reading.checks)
+    current = {**verdict, **result_values(reading), "version": number, "retrieved_at": now, "updated_at": now}
+    _upsert(session, results, claim.resource_id, current)
+    _upsert(session, result_documents, claim.resource_id, {"document": document.content})
+
+
+def verdict_values(reading: Reading, mapping_version: int) -> dict[str, object]:
+    """What a reading says of a verdict, as the columns that versions and results share."""
+    return {
+        "stage": reading.verdict.stage,
+        "outcome": reading.verdict.outcome,
+        "final": reading.verdict.final,
+        "provider_status": reading.provider_status,
+        "mapping_version": mapping_version,
+    }
+
+
+def result_values(reading: Reading) -> dict[str, object]:
+    """What a reading says besides, as columns of results."""
+    return {
         "derived": reading.derived,
         "score": reading.score,
         "reference": reading.reference and reading.reference[:LONGEST_REFERENCE],
         "provider_created_at": reading.provider_created_at,
         "provider_updated_at": reading.provider_updated_at,
         "completed_at": reading.completed_at,
-        "retrieved_at": now,
-        "updated_at": now,
     }
-    _upsert(session, results, claim.resource_id, current)
-    _upsert(session, result_documents, claim.resource_id, {"document": document.content})
 
 
 def _upsert(session: Session, table: Table, resource_id: int, values: dict[str, object]) -> None:
@@ -120,25 +126,27 @@ def _upsert(session: Session, table: Table, resource_id: int, values: dict[str, 
     )
 
 
-def _add_checks(session: Session, version_id: int, found: Sequence[Check]) -> None:
-    if not found:
-        return
+def add_checks(session: Session, version_id: int, found: Sequence[Check]) -> None:
+    """Write a version's checks, in their order."""
     rows = [
-        {
-            "version_id": version_id,
-            "position": position,
-            "name": check.name,
-            "outcome": check.outcome,
-            "provider_outcome": check.provider_outcome,
-            "score": check.score,
-            "threshold": check.threshold,
-            "required": check.required,
-            "reasons": list(check.reasons),
-            "details": dict(check.details),
-        }
-        for position, check in enumerate(found)
+        {"version_id": version_id, "position": position, **check_values(check)} for position, check in enumerate(found)
     ]
-    session.execute(insert(session, checks), rows)
+    if rows:
+        session.execute(insert(session, checks), rows)
+
+
+def check_values(check: Check) -> dict[str, object]:
+    """A check as the columns of its row."""
+    return {
+        "name": check.name,
+        "outcome": check.outcome,
+        "provider_outcome": check.provider_outcome,
+        "score": check.score,
+        "threshold": check.threshold,
+        "required": check.required,
+        "reasons": list(check.reasons),
+        "details": dict(check.details),
+    }
 
 
 def erase_bodies(session: Session, resource_id: int, before: int, now: datetime) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from worker.domain.model import Drift
 from worker.store.engine import insert
-from worker.store.tables import drift_issues, source_states
+from worker.store.tables import drift_issues, resources, source_states
 
 MOST_DRIFT_VALUES = 100
 """Unknown values kept for a field. A provider that changed shows with one; a hostile document has thousands."""
@@ -102,6 +102,41 @@ def throttle(session: Session, source: str, until: datetime) -> None:
         )
         .values(throttled_until=until)
     )
+
+
+def end_throttle(session: Session, source: str, now: datetime) -> bool:
+    """Let the source be called again; false if it was not waiting."""
+    ended = session.execute(
+        update(source_states)
+        .where(source_states.c.source == source, source_states.c.throttled_until > now)
+        .values(throttled_until=None)
+        .returning(source_states.c.source)
+    )
+    return ended.first() is not None
+
+
+def wake_work(session: Session, source: str, now: datetime, limit: int) -> int:
+    """Make up to `limit` of the source's waiting resources due now, the soonest first; returns how many.
+
+    Those that somebody else has locked are left alone: whoever it is gives them a due time of their own, and waiting
+    for rows in this order could deadlock with those who lock them in another.
+    """
+    waiting = and_(resources.c.source == source, resources.c.due_at > now, resources.c.claim_token.is_(None))
+    some = (
+        select(resources.c.id)
+        .where(waiting)
+        .order_by(resources.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("some")
+    )
+    woken = session.execute(
+        update(resources)
+        .where(resources.c.id.in_(select(some.c.id)), waiting)
+        .values(due_at=now)
+        .returning(resources.c.id)
+    )
+    return len(woken.all())
 
 
 def ensure_row(session: Session, source: str) -> None:

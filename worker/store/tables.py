@@ -201,7 +201,9 @@ results = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Index("ix_results_updated_at_resource_id", "updated_at", "resource_id"),
     Index("ix_results_reference", "reference"),
-)
+    Index("ix_results_open", "updated_at", "resource_id", postgresql_where=text("NOT final"),
+          sqlite_where=text("NOT final")),
+)  # fmt: skip
 
 result_documents = Table(
     "result_documents",
@@ -328,14 +330,16 @@ replay_items = Table(
     metadata,
     Column("replay_id", ForeignKey(replays.c.id, ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
+    Column("source", String(63), nullable=False),
     Column("resource_id", ForeignKey(resources.c.id)),
     Column("delivery_id", ForeignKey(deliveries.c.id, ondelete="CASCADE")),
     Column("state", String(16), nullable=False),
     Column("wanted", Integer, comment="what the resource's `wanted` became when this item asked for it"),
+    Column("attempts", Integer, comment="how many attempts the resource had had by then"),
     Column("outcome", String(16)),
     Column("detail", SafeText),
     Column("finished_at", UtcDateTime),
-    Index("ix_replay_items_replay_id_state_position", "replay_id", "state", "position"),
+    Index("ix_replay_items_replay_id_state_source_position", "replay_id", "state", "source", "position"),
     Index("ix_replay_items_delivery_id", "delivery_id"),
 )
 
@@ -354,9 +358,15 @@ reconciliations = Table(
     Column("missing", Integer, nullable=False, server_default=text("0"), comment="of these, never told of here"),
     Column("outdated", Integer, nullable=False, server_default=text("0"), comment="newer there, and nothing was open"),
     Column("reread", Integer, nullable=False, server_default=text("0"), comment="read again because not final"),
+    Column("announced", Integer, nullable=False, server_default=text("0"),
+           comment="of the listed, those that webhooks tell of"),
+    Column("lost", Integer, nullable=False, server_default=text("0"),
+           comment="of the announced, those found missing or outdated"),
+    Column("parked", Integer, nullable=False, server_default=text("0"), comment="of the listed, parked and left so"),
+    Column("unreadable", Integer, nullable=False, server_default=text("0"), comment="entries that named nothing"),
     Column("error", SafeText),
     Index("ix_reconciliations_source_id", "source", "id"),
-)
+)  # fmt: skip
 
 expectations = Table(
     "expectations",
@@ -376,5 +386,13 @@ expectations = Table(
     Column("resource_id", ForeignKey(resources.c.id)),
     Index("ix_expectations_check_at", "check_at", postgresql_where=text("check_at IS NOT NULL"),
           sqlite_where=text("check_at IS NOT NULL")),
-    Index("ix_expectations_state_deadline", "state", "deadline"),
+    Index("ix_expectations_deadline_id", "deadline", "id"),
+    Index("ix_expectations_state_deadline_id", "state", "deadline", "id"),
+    # The same is expected once; what was cancelled may be expected again.
+    Index("uq_expectations_external_id", "source", "kind", "external_id", "deadline", unique=True,
+          postgresql_where=text("external_id IS NOT NULL AND state <> 'cancelled'"),
+          sqlite_where=text("external_id IS NOT NULL AND state <> 'cancelled'")),
+    Index("uq_expectations_reference", "source", "kind", "reference", "deadline", unique=True,
+          postgresql_where=text("reference IS NOT NULL AND state <> 'cancelled'"),
+          sqlite_where=text("reference IS NOT NULL AND state <> 'cancelled'")),
 )  # fmt: skip

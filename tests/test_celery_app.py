@@ -1,0 +1,92 @@
+"""What Celery is told, and how nudges behave on real brokers: bounded in number and in time."""
+
+import time
+
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+from pydantic import SecretStr
+
+from tests.support.rabbit import RabbitServer, queue_counts, rabbit_connection
+from tests.support.services import RedisServer, redis_client
+from worker import celery_app
+from worker.celery_app import MOST_WAITING, QUEUE, broker_trouble, make_app, ring
+from worker.settings import Settings
+
+BOUNDED_SECONDS = 5.0
+"""A publisher waits for a second, in each of the few steps of a connection; a busy machine needs room."""
+
+
+def publisher(url: str):
+    return make_app(Settings(broker_url=SecretStr(url)), "publisher")
+
+
+def seconds_of(call, *arguments) -> float:
+    """How long a call took that failed."""
+    begun = time.monotonic()
+    with pytest.raises((OperationalError, redis.TimeoutError)):
+        call(*arguments)
+    return time.monotonic() - begun
+
+
+@pytest.mark.redis
+def test_nudges_that_nobody_takes_do_not_fill_redis(redis_url, monkeypatch):
+    monkeypatch.setattr(celery_app, "MOST_WAITING", 5)
+    app = publisher(redis_url)
+
+    for _ in range(20):
+        ring(app, "persona")
+
+    with redis_client(redis_url) as client:
+        assert client.llen(QUEUE) == 5
+
+
+@pytest.mark.rabbitmq
+def test_nudges_that_nobody_takes_do_not_fill_rabbitmq(rabbit_url):
+    app = publisher(rabbit_url)
+
+    for _ in range(MOST_WAITING + 20):
+        ring(app, "persona")
+
+    assert queue_counts(rabbit_url, QUEUE) == (MOST_WAITING, 0)
+    with rabbit_connection(rabbit_url) as connection:
+        nudge = connection.channel().basic_get(QUEUE, no_ack=True)
+        assert nudge is not None
+        assert nudge.properties["expiration"] == str(celery_app.NUDGE_SECONDS * 1000)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [pytest.param(RedisServer, marks=pytest.mark.redis), pytest.param(RabbitServer, marks=pytest.mark.rabbitmq)],
+)
+def test_a_frozen_broker_is_not_waited_for_and_is_used_again_when_it_goes_on(server):
+    with server() as broker:
+        app = publisher(broker.url)
+        ring(app, "persona")
+        assert broker_trouble(app) == ""
+
+        broker.pause()
+
+        # The first has a connection already, the next one has to make one.
+        waited = [seconds_of(ring, app, "persona") for _ in range(2)]
+        begun = time.monotonic()
+        assert "is not available" in broker_trouble(app)
+        assert max(*waited, time.monotonic() - begun) < BOUNDED_SECONDS
+        broker.resume()
+        ring(app, "persona")
+        assert broker_trouble(app) == ""
+
+
+def test_a_broker_that_refuses_is_not_waited_for():
+    for scheme in ("redis", "amqp"):
+        app = publisher(f"{scheme}://127.0.0.1:1/0")
+
+        assert seconds_of(ring, app, "persona") < BOUNDED_SECONDS
+        assert "is not available" in broker_trouble(app)
+
+
+def test_a_process_that_only_publishes_has_no_heartbeat_to_miss():
+    settings = Settings(broker_url=SecretStr("amqp://broker"))
+
+    assert make_app(settings, "publisher").conf.broker_heartbeat == 0
+    assert make_app(settings, "worker").conf.broker_heartbeat > 0

@@ -1,0 +1,64 @@
+"""The embedded worker takes tasks, and takes them again after it was restarted, even if it could not be stopped."""
+
+import queue
+import threading
+
+import pytest
+
+from worker import embedded, tasks
+from worker.celery_app import make_app, ring
+from worker.embedded import EmbeddedWorker
+from worker.settings import Settings
+
+WAIT = 15.0
+
+
+class Works:
+    """An embedded worker, and what it was told to drain. A source named `stuck` holds a thread until it is freed."""
+
+    def __init__(self) -> None:
+        self.drained: queue.Queue[str] = queue.Queue()
+        self.freed = threading.Event()
+        self.app = make_app(Settings(), "worker")
+        tasks.register(self.app, self.drain)
+        self.worker = EmbeddedWorker(self.app, threads=2)
+
+    def drain(self, source: str) -> None:
+        self.drained.put(source)
+        if source == "stuck":
+            self.freed.wait(2 * WAIT)
+
+    def rings(self, source: str) -> bool:
+        ring(self.app, source)
+        return self.drained.get(timeout=WAIT) == source
+
+
+@pytest.fixture(scope="module")
+def works():
+    """One for all: the threads of Celery's pool find their task in an application that the whole process shares."""
+    made = Works()
+    made.worker.start()
+    yield made
+    made.freed.set()
+    made.worker.stop(WAIT)
+
+
+def test_it_takes_tasks_and_takes_them_again_after_a_restart(works):
+    assert works.rings("first")
+
+    works.worker.restart("a test asked for it")
+
+    assert works.worker.alive()
+    assert works.rings("second")
+
+
+def test_one_that_cannot_be_stopped_is_left_behind(works, monkeypatch):
+    monkeypatch.setattr(embedded, "RESTART_SECONDS", 0.5)
+    assert works.rings("stuck")
+
+    works.worker.restart("a test asked for it")
+
+    assert works.rings("second")
+    works.freed.set()
+    assert works.rings("third")
+    assert works.worker.alive()
