@@ -1,4 +1,4 @@
-"""What Celery is told, and how nudges behave on real brokers: bounded in number and in time."""
+"""What Celery is told, and how nudges behave on real brokers: bounded in number, and never waited for."""
 
 import time
 
@@ -52,7 +52,7 @@ def test_nudges_that_nobody_takes_do_not_fill_rabbitmq(rabbit_url):
     with rabbit_connection(rabbit_url) as connection:
         nudge = connection.channel().basic_get(QUEUE, no_ack=True)
         assert nudge is not None
-        assert nudge.properties["expiration"] == str(celery_app.NUDGE_SECONDS * 1000)
+        assert nudge.headers["expires"] is None, "a worker would judge it by its own clock"
 
 
 @pytest.mark.parametrize(

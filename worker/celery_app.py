@@ -15,9 +15,6 @@ from worker.settings import Settings
 DRAIN_TASK = "verisink.drain.v1"
 """Named with a version, because messages outlive a deploy."""
 
-NUDGE_SECONDS = 60
-"""A nudge that was not taken by then is thrown away unread: the sweep has rung again many times."""
-
 QUEUE = "verisink"
 
 MOST_WAITING = 1000
@@ -81,7 +78,8 @@ def ring(app: Celery, source: str) -> None:
             channel = producer.channel
             if isinstance(channel, RedisChannel) and _waiting(channel) >= MOST_WAITING:
                 return
-            app.send_task(DRAIN_TASK, args=[source], expires=NUDGE_SECONDS, producer=producer)
+            # Without a time to expire: workers judge that by their own clocks, and a wrong one would hear nothing.
+            app.send_task(DRAIN_TASK, args=[source], producer=producer)
         except Exception:
             # What a broker had not answered in time could be taken for its answer to the next nudge.
             if producer.connection is not None:
