@@ -52,6 +52,7 @@ def test_nudges_that_nobody_takes_do_not_fill_rabbitmq(rabbit_url):
     with rabbit_connection(rabbit_url) as connection:
         nudge = connection.channel().basic_get(QUEUE, no_ack=True)
         assert nudge is not None
+        assert nudge.headers is not None
         assert nudge.headers["expires"] is None, "a worker would judge it by its own clock"
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import click
 
-from worker.cli.common import ACTOR, Time, guarded, json_option, limit_option, opened, resource_arguments
+from worker.cli.common import Time, guarded, json_option, limit_option, opened, operator, resource_arguments
 from worker.cli.lists import show_list, source_option
 from worker.cli.output import print_json
 from worker.domain.states import ExpectationState
@@ -40,7 +40,7 @@ def expect(source: str, kind: str, external_id: str, by: datetime, as_json: bool
     with opened() as runtime, runtime.database.write() as session:
         wanted = Wanted(source, kind, external_id, None, by)
         try:
-            made, new = pipeline.add(session, runtime.settings, wanted, actor=ACTOR)
+            made, new = pipeline.add(session, runtime.settings, wanted, actor=operator())
         except BadExpectation as error:
             raise click.UsageError(f"{error.where}: {error}") from None
         found = reports.expectation(session, made)

@@ -2,7 +2,7 @@
 
 import click
 
-from worker.cli.common import ACTOR, Line, guarded, json_option, nudge, opened
+from worker.cli.common import Line, guarded, json_option, nudge, opened, operator
 from worker.cli.output import print_json
 from worker.pipeline import operate
 from worker.reports.status import SourceStatus, one_source
@@ -20,7 +20,7 @@ def hold(source: str, reason: str, as_json: bool) -> None:
         raise click.UsageError("say why, with --reason")
     with opened() as runtime:
         with runtime.database.write() as session:
-            changed = operate.hold(session, runtime.settings, source, actor=ACTOR, reason=reason.strip())
+            changed = operate.hold(session, runtime.settings, source, actor=operator(), reason=reason.strip())
         found = _standing(runtime, source)
     if as_json:
         print_json({"changed": changed, "source": found})
@@ -39,7 +39,7 @@ def release(source: str, reason: str | None, as_json: bool) -> None:
     """Let a source be called again: ends a hold of any kind, and a wait that the provider asked for."""
     with opened() as runtime:
         with runtime.database.write() as session:
-            done = operate.release(session, runtime.settings, source, actor=ACTOR, reason=reason)
+            done = operate.release(session, runtime.settings, source, actor=operator(), reason=reason)
         if done.changed:
             nudge(runtime, source)
         found = _standing(runtime, source)

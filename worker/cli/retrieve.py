@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from worker.cli.common import ACTOR, fail, guarded, json_option, key, nudge, opened, resource_arguments
+from worker.cli.common import fail, guarded, json_option, key, nudge, opened, operator, resource_arguments
 from worker.cli.output import print_json
 from worker.cli.show import print_result, result_fields
 from worker.clock import monotonic
@@ -55,7 +55,7 @@ def _ask(runtime: Runtime, wanted: ResourceKey) -> Resource:
     with runtime.database.write() as session:
         names = wanted.source, wanted.ref.kind, wanted.ref.external_id
         try:
-            operate.retrieve(session, runtime.settings, *names, actor=ACTOR)
+            operate.retrieve(session, runtime.settings, *names, actor=operator())
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         return _resource(work.resource(session, wanted))

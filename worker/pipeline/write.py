@@ -42,11 +42,8 @@ def write_document(
     """Store what a retrieve brought back. Raises ClaimLost."""
     now = database_time(session)
     row = resources.lock_claimed(session, claim)
-    if situation.probing:
-        _end_probing(session, claim.key.source, now)
-    if situation.exhausted_for is not None:
-        sources.throttle(session, claim.key.source, now + min(situation.exhausted_for, retry.LONGEST_THROTTLE))
     if _is_stale(row.read_started_at, row.provider_updated_at, claim, reading):
+        _note_answered(session, claim, situation, now)
         failure = Failure(FailureKind.STALE, "the document is older than the one stored")
         return write_failure(session, claim, failure, situation, outcome=AttemptOutcome.STALE)
     if results.is_current_content(session, claim.resource_id, row.version, document):
@@ -61,6 +58,9 @@ def write_document(
         _erase(session, claim, number, now)
     _want_related(session, claim, reading, _Change(outcome is AttemptOutcome.STORED, situation.coalesce, now))
     sources.note_drift(session, claim.key.source, claim.key.ref.kind, reading.drift, now)
+    # After every resource: whoever is told to slow down holds a resource that this document may name, and then wants
+    # the source's row.
+    _note_answered(session, claim, situation, now)
     resources.settle(
         session,
         claim,
@@ -150,6 +150,14 @@ def release(session: Session, source: str, now: datetime, *, actor: str, reason:
     outbox.append(session, [Event(EventType.RELEASED, source, occasion=f"hold-{number}", data={"source": source})], now)
     audit.note(session, Deed(actor, "release", source, reason), now)
     return True
+
+
+def _note_answered(session: Session, claim: Claim, situation: Situation, now: datetime) -> None:
+    """What an answer says about its source: that the credential works, and whether it was the last call of a window."""
+    if situation.probing:
+        _end_probing(session, claim.key.source, now)
+    if situation.exhausted_for is not None:
+        sources.throttle(session, claim.key.source, now + min(situation.exhausted_for, retry.LONGEST_THROTTLE))
 
 
 def _end_probing(session: Session, source: str, now: datetime) -> None:
