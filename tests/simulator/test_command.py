@@ -3,6 +3,9 @@
 import json
 import socket
 import threading
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +13,11 @@ from click.testing import CliRunner
 from web.simulator import campaign
 from web.simulator.command import simulate
 from web.simulator.credentials import write_settings
+from web.simulator.records import Call
 from web.simulator.traffic import Traffic
+from web.simulator.world import World
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -155,3 +162,26 @@ def test_ctrl_c_ends_it_with_the_summary(settings, receiver, monkeypatch):
     assert result.exit_code == 0
     assert "notifications" in result.output
     assert not [thread for thread in threading.enumerate() if thread.name == "simulator"]
+
+
+def test_a_record_counts_as_read_only_since_it_is_as_it_was_told_to_be():
+    seconds = count()
+    world = World(seed=1, clock=lambda: NOON + timedelta(seconds=next(seconds)))
+    inquiry = world.create("persona", "inquiry")
+    told = {inquiry.ref: inquiry.revision}
+    run = SimpleNamespace(
+        simulator=SimpleNamespace(world=world), notifier=SimpleNamespace(acknowledged_revisions=lambda: told)
+    )
+
+    def read() -> None:
+        call = Call("persona", "GET", "/", inquiry.ref.external_id, world.now())
+        world.end_call(world.begin_call(call), 200)
+
+    assert campaign._unread(run) == 1
+    read()
+    assert campaign._unread(run) == 0
+
+    told[inquiry.ref] = world.change(inquiry.ref, "approve").revision
+    assert campaign._unread(run) == 1
+    read()
+    assert campaign._unread(run) == 0

@@ -1,6 +1,7 @@
 """One run of `verisink simulate`: wait for the target, send, wait until everything was read, and count."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import click
 import httpx
@@ -72,9 +73,19 @@ def _await_reads(run: Run) -> None:
 
 
 def _unread(run: Run) -> int:
-    """How many records were told of and acknowledged, but never read."""
-    read = {call.external_id for call in run.simulator.world.calls() if call.status == 200}
-    return len({ref.external_id for ref in run.notifier.acknowledged_revisions()} - read)
+    """How many records were told of and acknowledged, but not read since they were as they were told to be."""
+    world = run.simulator.world
+    read: dict[str | None, datetime] = {}
+    for call in world.calls():
+        if call.status == 200:
+            read[call.external_id] = max(call.at, read.get(call.external_id, call.at))
+    became = {(change.ref, change.truth.revision): change.truth.updated_at for change in world.changes()}
+    told = run.notifier.acknowledged_revisions()
+    # A record without changes is as it was made.
+    return sum(
+        ref.external_id not in read or read[ref.external_id] < became.get((ref, revision), read[ref.external_id])
+        for ref, revision in told.items()
+    )
 
 
 def _report(run: Run, seconds: float, *, interrupted: bool) -> JsonObject:
