@@ -6,6 +6,7 @@ import pytest
 
 from tests.store import play
 from tests.support.results import KIND, SOURCE, settings
+from worker.cli.common import operator
 from worker.pipeline.expect import Expectations
 from worker.reports.build import time_text
 from worker.store.tables import expectations
@@ -25,7 +26,7 @@ def test_what_is_expected_is_listed_latest_first(shell, database):
     found = shell.json("expectations")
 
     assert [item["external_id"] for item in found] == ["ver_2", "ver_1"]
-    assert {item["actor"] for item in found} == {"cli"}
+    assert {item["actor"] for item in found} == {operator()}
     assert "ver_1" in shell.run("expectations", "--source", SOURCE).stdout
     assert shell.json("expectations", "--source", "gu1-test") == []
 

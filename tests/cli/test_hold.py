@@ -5,6 +5,7 @@ import pytest
 from tests.cli.conftest import Shell
 from tests.support.results import SOURCE
 from tests.support.services import redis_client
+from worker.cli.common import operator
 from worker.store import sources
 from worker.store.engine import database_time
 
@@ -18,10 +19,10 @@ def test_a_source_is_held_and_released_by_hand(shell, database):
     result = shell.run("hold", SOURCE, "--reason", "the key is rotated")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "is held" in result.stdout
-    assert state(database).hold_reason == "the key is rotated (by cli)"
+    assert state(database).hold_reason == f"the key is rotated (by {operator()})"
 
     again = shell.run("hold", SOURCE, "--reason", "another")
-    assert (again.exit_code, "held already: the key is rotated (by cli)" in again.stdout) == (0, True)
+    assert (again.exit_code, f"held already: the key is rotated (by {operator()})" in again.stdout) == (0, True)
 
     result = shell.run("release", SOURCE)
     assert (result.exit_code, "hold ended" in result.stdout) == (0, True)
@@ -34,9 +35,9 @@ def test_the_status_says_who_holds_it_and_why(shell):
 
     [found] = [item for item in shell.json("status")["sources"] if item["source"] == SOURCE]
 
-    assert (found["state"], found["reason"]) == ("held", "the key is rotated (by cli)")
+    assert (found["state"], found["reason"]) == ("held", f"the key is rotated (by {operator()})")
     assert found["since"] is not None
-    assert "the key is rotated (by cli)" in shell.run("status").stdout
+    assert f"the key is rotated (by {operator()})" in shell.run("status").stdout
 
 
 def test_programs_are_told_what_changed(shell, database):

@@ -9,6 +9,7 @@ from tests.pipeline.plant import CREDENTIALS
 from tests.store import play
 from web.simulator.faults import Faults
 from web.simulator.loss import lose
+from worker.cli.common import operator
 from worker.domain.reconcile import Tally
 from worker.store import leases, reconciliations
 from worker.store.engine import database_time
@@ -60,7 +61,7 @@ def test_a_run_as_json_and_in_the_list_of_runs(asking, lost):
     assert report["findings"] == [{"judgement": "missing", "kind": "inquiry", "external_id": lost}]
     [run] = asking.json("reconciliations")
     assert (run["source"], run["actor"], run["state"], run["missing"], run["loss_rate"]) == (
-        SOURCE, "cli", "finished", 1, 1.0,
+        SOURCE, operator(), "finished", 1, 1.0,
     )  # fmt: skip
     week = datetime.fromisoformat(run["started_at"]) - datetime.fromisoformat(run["since"])
     assert abs(week - timedelta(days=7)) < timedelta(seconds=30)

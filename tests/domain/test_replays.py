@@ -91,7 +91,9 @@ def test_a_lane_is_read_from_its_own_name():
     assert Lane.parse(f"a/{UNKNOWN}/{UNKNOWN}").step == UNKNOWN
 
 
-@pytest.mark.parametrize("text", ["", "a", "a/call", "a/call/", "a/nowhere/" + MARK, "/call/" + MARK, "a/call/xyz"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "a/call", "a/call/", "a/nowhere/" + MARK, "/call/" + MARK, "a\x00b/call/" + MARK, "a/call/xyz"]
+)
 def test_what_is_no_lane_is_refused(text):
     with pytest.raises(BadSelection, match="source/step/fingerprint"):
         Lane.parse(text)

@@ -16,6 +16,7 @@ from web.simulator.loss import lose
 from web.simulator.records import Action, Record
 from web.simulator.server import Simulator
 from web.simulator.world import World
+from worker.cli.common import operator
 from worker.clock import utc_now
 
 pytestmark = pytest.mark.flow
@@ -153,7 +154,7 @@ def assert_listed(installation: Installation) -> None:
     """The commands that look back know the runs."""
     listed = json.loads(installation.run("reconciliations", "--json").output)
     assert sorted(run["source"] for run in listed) == sorted([*SOURCES, *SOURCES])
-    assert {(run["state"], run["actor"]) for run in listed} == {("finished", "cli")}
+    assert {(run["state"], run["actor"]) for run in listed} == {("finished", operator())}
     status = json.loads(installation.run("status", "--json").output)
     assert [run["source"] for run in status["reconciliations"]] == sorted(SOURCES)
 

@@ -297,6 +297,23 @@ def test_a_source_that_is_no_longer_configured_is_skipped(desk):
     }
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_was_asked_of_a_source_that_is_then_no_longer_configured_does_not_stay_open(desk, cancelled):
+    park(desk.plant, 2, "yoti")
+    replay_id = desk.start(RETRIEVE, PARKED)
+    desk.advance()
+    assert desk.look(replay_id).asked == 2
+    if cancelled:
+        assert do(desk, replay.cancel, replay_id) is True
+    desk.replayer = desk.leader("gu1")
+
+    desk.advance()
+
+    found = desk.look(replay_id)
+    assert (found.state, found.asked) == ("cancelled" if cancelled else "finished", 0)
+    assert (found.outcomes, found.finished_at is None) == ({"skipped": 2}, False)
+
+
 def test_live_work_that_is_open_keeps_its_priority(desk):
     record = desk.plant.create("gu1")
     desk.plant.want(record)

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from tests.pipeline.desk import Desk
-from tests.pipeline.plant import KINDS
+from tests.pipeline.plant import KINDS, Plant
 from tests.store.play import event_types, rows
 from worker.domain.model import Check, Drift, ResourceRef, Verdict
 from worker.domain.replays import ReplayLevel, Selection
@@ -125,6 +125,32 @@ def test_a_changed_verdict_is_planned_written_and_told(anywhere):
     assert (told.version, told.outcome) == (1, "rejected")
     assert told.data["cause"] == "reproject"
     assert told.data["previous"] == {"stage": "decided", "outcome": "approved"}
+
+
+def test_a_mapping_that_is_gone_back_to_and_comes_again_is_told_each_time(anywhere):
+    stored(anywhere, "approve")
+    anew, old = Desk(anywhere, {"gu1": Gu1Anew(verdict=REJECTED)}), Desk(anywhere)
+
+    for desk in (anew, old, anew):
+        assert desk.run(REPROJECT, GU1).outcomes == {"changed": 1}
+
+    told = [row for row in rows(anywhere.database, events) if row.type.endswith("reversed")]
+    assert [row.outcome for row in sorted(told, key=lambda row: row.position)] == ["rejected", "approved", "rejected"]
+    assert len({row.id for row in told}) == 3
+
+
+@pytest.mark.postgres
+def test_a_resource_that_somebody_else_holds_is_looked_at_again_and_not_waited_for(simulator, postgres_database):
+    with Plant(simulator, postgres_database) as plant:
+        [record] = stored(plant, "approve")
+        desk = Desk(plant, {"gu1": Gu1Anew(verdict=REJECTED)})
+        replay_id = desk.start(REPROJECT, GU1)
+        with postgres_database.write() as session:
+            session.execute(select(resources.c.id).with_for_update())
+            desk.advance()
+            assert desk.look(replay_id).outcomes == {}
+
+        assert desk.until_ended(replay_id).outcomes == {"changed": 1}
 
 
 def test_doing_it_twice_changes_nothing(anywhere):

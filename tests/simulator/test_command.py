@@ -5,7 +5,6 @@ import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -169,19 +168,16 @@ def test_a_record_counts_as_read_only_since_it_is_as_it_was_told_to_be():
     world = World(seed=1, clock=lambda: NOON + timedelta(seconds=next(seconds)))
     inquiry = world.create("persona", "inquiry")
     told = {inquiry.ref: inquiry.revision}
-    run = SimpleNamespace(
-        simulator=SimpleNamespace(world=world), notifier=SimpleNamespace(acknowledged_revisions=lambda: told)
-    )
 
     def read() -> None:
         call = Call("persona", "GET", "/", inquiry.ref.external_id, world.now())
         world.end_call(world.begin_call(call), 200)
 
-    assert campaign._unread(run) == 1
+    assert campaign.unread(world, told) == 1
     read()
-    assert campaign._unread(run) == 0
+    assert campaign.unread(world, told) == 0
 
     told[inquiry.ref] = world.change(inquiry.ref, "approve").revision
-    assert campaign._unread(run) == 1
+    assert campaign.unread(world, told) == 1
     read()
-    assert campaign._unread(run) == 0
+    assert campaign.unread(world, told) == 0

@@ -119,7 +119,9 @@ class Work:
             self.wanted_since = span
         if not is_open or in_flight or (self.park_reason == POISON and not revive):
             return
-        self.due = span.later(timedelta(0), LONGEST_COALESCING)
+        if not self.is_due(span.first):
+            # What is due already keeps its place.
+            self.due = span.later(timedelta(0), LONGEST_COALESCING)
         if self.park_reason:
             self.failures, self.park_reason = 0, None
             self.unanswered.clear()

@@ -69,6 +69,16 @@ def test_who_asks_by_hand_does_not_wait(database):
     assert len(claim(database)) == 1
 
 
+def test_news_does_not_put_off_what_is_due_already(database):
+    read(database)
+    want(database)
+    due_at = resource(database).due_at
+
+    want_with_pause(database)
+
+    assert (resource(database).due_at, resource(database).wanted) == (due_at, 3)
+
+
 def test_waiting_for_silence_has_an_end(database):
     read(database)
     want_with_pause(database)

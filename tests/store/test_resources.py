@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, select, text, update
 
 from tests.store.play import (
     LEASE,
@@ -28,7 +28,7 @@ from tests.store.play import (
 from worker.domain.retry import POISON_CRASHES
 from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority, Step
 from worker.errors import ClaimLost
-from worker.store import resources
+from worker.store import resources, sources
 from worker.store.engine import database_time
 from worker.store.resources import Want
 from worker.store.tables import attempts, versions
@@ -323,6 +323,37 @@ def test_a_claim_that_was_settled_is_lost_too(database):
     with pytest.raises(ClaimLost):
         store(database, held)
     assert resource(database).version == 1
+
+
+def test_what_is_told_of_again_and_again_keeps_its_place(database):
+    want(database, "inq_1")
+    set_resource(database, "inq_1", due_at=now(database) - timedelta(minutes=2))
+    want(database, "inq_2")
+    set_resource(database, "inq_2", due_at=now(database) - timedelta(minutes=1))
+
+    want(database, "inq_1")
+
+    assert [item.key.ref.external_id for item in claim(database, limit=1)] == ["inq_1"]
+
+
+@pytest.mark.postgres
+def test_what_somebody_refers_to_is_still_worked_on(postgres_database):
+    want(postgres_database)
+    with postgres_database.write() as other:
+        # As a large replay does while it is being written.
+        other.execute(select(table.c.id).with_for_update(read=True, key_share=True))
+
+        with postgres_database.write() as session:
+            session.execute(text("SET LOCAL lock_timeout = '500ms'"))
+            [held] = resources.claim(session, SOURCE, limit=1, lease=LEASE)
+        store(postgres_database, held)
+
+        assert resource(postgres_database).version == 1
+        with postgres_database.write() as session:
+            set_due = update(table).values(due_at=database_time(session) + SECOND)
+            session.execute(set_due)
+        with postgres_database.write() as session:
+            assert sources.wake_work(session, SOURCE, database_time(session), 10) == 1
 
 
 def test_claims_can_be_given_back(database):

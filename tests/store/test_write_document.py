@@ -3,11 +3,14 @@
 import hashlib
 import json
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
+from tests.pipeline.plant import wait_until
 from tests.store.play import (
     APPROVED,
     CREATED,
@@ -42,7 +45,7 @@ from worker.domain.model import Check, Drift
 from worker.domain.states import AttemptOutcome, CheckOutcome, FailureKind, Priority
 from worker.domain.strict_json import Json
 from worker.pipeline import write
-from worker.store import results, sources
+from worker.store import resources, results, sources
 from worker.store.tables import (
     attempts,
     checks,
@@ -365,3 +368,30 @@ def test_an_interrupted_write_leaves_the_claim_and_nothing_else(database):
     assert rows(database, versions) == rows(database, events) == []
     assert now(database) - held.started_at < timedelta(minutes=1)
     assert store(database, held) is AttemptOutcome.STORED
+
+
+def _somebody_waits(database):
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.read() as session:
+        return session.execute(text(query)).scalar_one()
+
+
+@pytest.mark.postgres
+def test_the_last_answer_of_a_window_does_not_cross_one_that_is_told_to_wait(postgres_database):
+    want(postgres_database, "inq_1", "inq_2")
+    held, other = sorted(claim(postgres_database), key=lambda item: item.key.ref.external_id)
+    last = replace(SITUATION, exhausted_for=timedelta(seconds=30))
+
+    with ThreadPoolExecutor(1) as pool, postgres_database.write() as session:
+        resources.lock_claimed(session, other)
+        named = reading(related=(other.key.ref,))
+        writing = pool.submit(store, postgres_database, held, None, named, last)
+        wait_until(lambda: _somebody_waits(postgres_database))
+        sources.throttle(session, SOURCE, other.started_at + timedelta(seconds=10))
+        session.commit()
+        assert writing.result(10) is AttemptOutcome.STORED
+
+    with postgres_database.read() as session:
+        until = sources.state(session, SOURCE).throttled_until
+    assert until is not None
+    assert until > other.started_at + timedelta(seconds=25), "the later end counts"

@@ -1,5 +1,6 @@
 """One run of `verisink simulate`: wait for the target, send, wait until everything was read, and count."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,10 +9,10 @@ import httpx
 from rich.console import Console
 
 from web.simulator.notifier import Notifier
-from web.simulator.records import JsonObject
+from web.simulator.records import JsonObject, Ref
 from web.simulator.server import Simulator
 from web.simulator.traffic import Plan, run_traffic
-from web.simulator.world import PROVIDERS
+from web.simulator.world import PROVIDERS, World
 from worker.clock import monotonic
 
 CONNECT_SECONDS = 60.0
@@ -73,14 +74,16 @@ def _await_reads(run: Run) -> None:
 
 
 def _unread(run: Run) -> int:
-    """How many records were told of and acknowledged, but not read since they were as they were told to be."""
-    world = run.simulator.world
+    return unread(run.simulator.world, run.notifier.acknowledged_revisions())
+
+
+def unread(world: World, told: Mapping[Ref, int]) -> int:
+    """How many records were not read since they were as they were told to be; `told` has their revisions."""
     read: dict[str | None, datetime] = {}
     for call in world.calls():
         if call.status == 200:
             read[call.external_id] = max(call.at, read.get(call.external_id, call.at))
     became = {(change.ref, change.truth.revision): change.truth.updated_at for change in world.changes()}
-    told = run.notifier.acknowledged_revisions()
     # A record without changes is as it was made.
     return sum(
         ref.external_id not in read or read[ref.external_id] < became.get((ref, revision), read[ref.external_id])

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import click
 from rich.console import Console
 
-from worker.cli.common import ACTOR, FAILED, Line, guarded, json_option, limit_option, opened
+from worker.cli.common import FAILED, Line, guarded, json_option, limit_option, opened, operator
 from worker.cli.lists import source_option
 from worker.cli.output import print_facts, print_json, print_table
 from worker.domain.reconcile import ReconcileState, Tally
@@ -80,7 +80,7 @@ def reconciliations(source: str | None, limit: int, as_json: bool) -> None:
 def _order(runtime: Runtime, source: str, since: datetime | timedelta, *, dry_run: bool) -> Order:
     with runtime.database.read() as session:
         now = database_time(session)
-    return Order(source, now - since if isinstance(since, timedelta) else since, ACTOR, dry_run)
+    return Order(source, now - since if isinstance(since, timedelta) else since, operator(), dry_run)
 
 
 def _run(runtime: Runtime, order: Order) -> Report:

@@ -20,6 +20,7 @@ PARK_REASONS: Mapping[str, str] = {FailureKind.NOT_FOUND: "gone", FailureKind.CR
 MOST_IDS = 1000
 """Ids in one selection. It is kept with the replay, and sent as parameters of one statement."""
 
+SLUG = re.compile(r"[a-z0-9-]{1,63}\Z")
 FINGERPRINT = re.compile(r"[0-9a-f]{16}\Z")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\Z")
 
@@ -99,7 +100,7 @@ class Lane:
         source, _, rest = text.partition("/")
         step, _, fingerprint = rest.partition("/")
         known = step in {*Step, UNKNOWN} and (fingerprint == UNKNOWN or FINGERPRINT.match(fingerprint))
-        if not source or not known:
+        if not SLUG.match(source) or not known:
             raise BadSelection("a lane is source/step/fingerprint, as `verisink lanes` shows it")
         return cls(source, step, fingerprint)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from worker.clock import monotonic, unix_seconds
 from worker.domain.reconcile import ReconcileState
-from worker.domain.retry import Effort, Failure, Hold, Park, RetryAt, Throttle, decide
+from worker.domain.retry import LONGEST_THROTTLE, Effort, Failure, Hold, Park, RetryAt, Throttle, decide
 from worker.domain.states import FailureKind, Priority
 from worker.domain.strict_json import parse_object
 from worker.errors import ConfigurationError, UnexpectedDocument, UnreadableJson
@@ -94,7 +94,8 @@ class ListCaller:
             with self._parts.database.read() as session:
                 now, state = database_time(session), sources.state(session, slug)
             if state.held_at is not None:
-                raise Ended(f"the source is held: {state.hold_reason}")
+                # Why is not said: an operator's words may name a person, and this goes into the log.
+                raise Ended("the source is held")
             throttled = state.may_call(now) == 0
             if not throttled and self._parts.budgets.take(slug, 1, Priority.RECONCILE):
                 return
@@ -115,7 +116,7 @@ class ListCaller:
         except (UnreadableJson, UnexpectedDocument) as error:
             return Failure(FailureKind.UNREADABLE, str(error))
         if answer.exhausted_for is not None:
-            self._throttle(self._now() + answer.exhausted_for)
+            self._throttle(self._now() + min(answer.exhausted_for, LONGEST_THROTTLE))
         return page
 
     def _follow(self, failure: Failure, failures: int, began: datetime) -> None:

@@ -233,7 +233,7 @@ def cancel(session: Session, replay_id: uuid.UUID, *, actor: str) -> bool:
     changed = _change(session, replay_id, ReplayState.CANCELLED, actor)
     if changed is not None:
         now = database_time(session)
-        replays.finish_waiting(session, changed, Ended(ItemOutcome.CANCELLED), now)
+        replays.finish_all(session, changed, Ended(ItemOutcome.CANCELLED), now)
         if not replays.any_left(session, replay_id):
             replays.end(session, changed, now)
     return changed is not None

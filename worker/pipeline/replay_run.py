@@ -13,7 +13,7 @@ from typing import TypeAlias
 import structlog
 
 from worker.clock import monotonic
-from worker.domain.replays import Ended, ItemOutcome, ReplayLevel, ReplayState
+from worker.domain.replays import Ended, ItemOutcome, ItemState, ReplayLevel, ReplayState
 from worker.log import where
 from worker.pipeline import reingest, reproject
 from worker.pipeline.reingest import Reingester, Reread
@@ -37,6 +37,8 @@ ASKED_AT_ONCE = 50
 
 READ_AT_ONCE = 20
 """Stored documents read and written in one step."""
+
+NOBODYS = Ended(ItemOutcome.SKIPPED, "its source is not configured")
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +92,9 @@ class Replayer:
             replay = replays.finish(session, replay, replays.arrived(session, replay_id), now)
             pending = replays.asked(session, replay_id)
             fed = self._feed(session, replay, pending, now) if replay.state is ReplayState.RUNNING else {}
-            if not fed and not pending:
+            nobodys = pending.keys() - set(self._sources)
+            if not fed and nobodys == pending.keys():
+                replay = replays.finish_all(session, replay, NOBODYS, now, state=ItemState.ASKED, sources=nobodys)
                 self._end_if_done(session, replay, now)
         for source in fed:
             self._nudge(source)
@@ -108,8 +112,7 @@ class Replayer:
     def _end_if_done(self, session: Session, replay: Replay, now: datetime) -> None:
         nobodys = replays.waiting_sources(session, replay.id) - set(self._sources)
         if nobodys and replay.state is ReplayState.RUNNING:
-            how = Ended(ItemOutcome.SKIPPED, "its source is not configured")
-            replay = replays.finish_waiting(session, replay, how, now, sources=nobodys)
+            replay = replays.finish_all(session, replay, NOBODYS, now, sources=nobodys)
         if not replays.any_left(session, replay.id):
             replays.end(session, replay, now)
             log.info("replay_ended", replay=str(replay.id), level=replay.level, outcomes=dict(replay.outcomes))
@@ -119,13 +122,14 @@ class Replayer:
             batch = replays.waiting(session, replay.id, READ_AT_ONCE)
         # Read outside of any transaction that writes: on SQLite everybody would wait for it.
         looked = self._look(batch, ends)
-        with self._database.write() as session:
-            locked = replays.lock(session, replay.id)
-            if locked is None or locked.state is not ReplayState.RUNNING:
-                return False
-            self._write(session, locked, looked, database_time(session))
-        for source in {item.source for item, found in looked if _wants_calls(found)}:
-            self._nudge(source)
+        for part in _parts(looked):
+            with self._database.write() as session:
+                locked = replays.lock(session, replay.id)
+                if locked is None or locked.state is not ReplayState.RUNNING:
+                    return False
+                self._write(session, locked, part, database_time(session))
+            for source in {item.source for item, found in part if _wants_calls(found)}:
+                self._nudge(source)
         return bool(batch)
 
     def _look(self, batch: Sequence[Item], ends: float) -> Looked:
@@ -156,6 +160,14 @@ class Replayer:
         replay = replays.finish(session, replay, endings, now)
         if not replays.any_left(session, replay.id):
             self._end_if_done(session, replay, now)
+
+
+def _parts(looked: Looked) -> list[Looked]:
+    """What is written in one transaction each. What wants other resources waits for their rows, and stands alone: with
+    rows of its own in hand it would cross receivers, which hold those and want these."""
+    alone = [[one] for one in looked if _wants_calls(one[1])]
+    together = [one for one in looked if not _wants_calls(one[1])]
+    return [*alone, together] if together or not alone else alone
 
 
 def _wants_calls(found: Examined | Reread | Ended) -> bool:

@@ -143,7 +143,8 @@ def _events(found: Examined, before: Projection) -> list[Event]:
             found.version.number,
             reading.verdict.stage,
             reading.verdict.outcome,
-            occasion=f"mapping-{found.mapping_version}",
+            # What was read before is part of the name, because a mapping that came back changes its mind again.
+            occasion=f"mapping-{found.mapping_version}-{before.updated_at.isoformat()}",
             data=data,
         )
         for event_type in types_for(before.verdict, reading.verdict)

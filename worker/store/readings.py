@@ -22,6 +22,7 @@ _CURRENT = (
     "stage", "outcome", "final", "provider_status", "derived", "score", "reference", "provider_created_at",
     "provider_updated_at", "completed_at",
 )  # fmt: skip
+_TIMES = (results.c.retrieved_at, results.c.updated_at)
 _CHECK = ("name", "outcome", "provider_outcome", "score", "threshold", "required", "reasons", "details")
 
 
@@ -46,6 +47,7 @@ class Projection:
     checks: Sequence[Mapping[str, object]]
     mapping_version: int
     retrieved_at: datetime
+    updated_at: datetime
 
     @property
     def verdict(self) -> Verdict:
@@ -99,12 +101,14 @@ def newest(session: Session, resource_id: int) -> StoredVersion | None:
 
 def projection(session: Session, version: StoredVersion, *, lock: bool = False) -> Projection | None:
     """What readers see of the version; None if it is no longer the newest, or no result. With `lock` the resource
-    stays as it is until the transaction ends."""
+    stays as it is until the transaction ends; None also if somebody else holds it, who is not waited for."""
     number = select(resources.c.version).where(resources.c.id == version.resource_id)
-    if session.execute(number.with_for_update() if lock else number).scalar_one() != version.number:
+    if lock:
+        number = number.with_for_update(skip_locked=True, key_share=True)
+    if session.execute(number).scalar_one_or_none() != version.number:
         return None
     row = session.execute(
-        select(*(results.c[name] for name in _CURRENT), results.c.mapping_version, results.c.retrieved_at).where(
+        select(*(results.c[name] for name in _CURRENT), results.c.mapping_version, *_TIMES).where(
             results.c.resource_id == version.resource_id, results.c.version == version.number
         )
     ).one_or_none()
@@ -116,7 +120,8 @@ def projection(session: Session, version: StoredVersion, *, lock: bool = False) 
         .order_by(checks.c.position)
     )
     values = {name: getattr(row, name) for name in _CURRENT}
-    return Projection(values, [dict(check) for check in found.mappings()], row.mapping_version, row.retrieved_at)
+    read = [dict(check) for check in found.mappings()]
+    return Projection(values, read, row.mapping_version, row.retrieved_at, row.updated_at)
 
 
 def replace(session: Session, version: StoredVersion, reading: Reading, mapping_version: int, now: datetime) -> None:

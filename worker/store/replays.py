@@ -267,11 +267,18 @@ def finish(session: Session, replay: Replay, endings: Mapping[int, Ended], now: 
     return _count(session, replay, Counter(str(item.outcome) for item in endings.values()))
 
 
-def finish_waiting(
-    session: Session, replay: Replay, how: Ended, now: datetime, *, sources: Collection[str] | None = None
+def finish_all(
+    session: Session,
+    replay: Replay,
+    how: Ended,
+    now: datetime,
+    *,
+    state: ItemState = ItemState.WAITING,
+    sources: Collection[str] | None = None,
 ) -> Replay:
-    """End every item of a locked replay whose turn has not come, or those of some `sources`, in the same way."""
-    some = _in_state(replay.id, ItemState.WAITING)
+    """End every item of a locked replay in this state, by default whose turn has not come, or those of some `sources`,
+    in the same way."""
+    some = _in_state(replay.id, state)
     if sources is not None:
         some = and_(some, replay_items.c.source.in_(sources))
     ended = session.connection().execute(

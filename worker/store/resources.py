@@ -105,7 +105,12 @@ def mark_wanted(
                 ),
                 (open_work, now),
             ),
-            "due_at": case((untouched, resources.c.due_at), *_after_a_pause(coalesce, now), else_=now),
+            # What is due already keeps its place among what waits for the budget, however often it is told of.
+            "due_at": case(
+                (or_(untouched, resources.c.due_at <= now), resources.c.due_at),
+                *_after_a_pause(coalesce, now),
+                else_=now,
+            ),
             "parked_at": case((untouched, resources.c.parked_at)),
             "park_reason": case((untouched, resources.c.park_reason)),
             "park_step": case((untouched, resources.c.park_step)),
@@ -167,7 +172,8 @@ def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: 
         .where(due)
         .order_by(resources.c.priority, resources.c.due_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        # With `key_share`, rows that somebody refers to are not taken for locked: a large replay is being written, say.
+        .with_for_update(skip_locked=True, key_share=True)
         # PostgreSQL may run a sub-select once for each row, and the limit would count anew; a locking CTE runs once.
         .cte("candidates")
     )
@@ -242,7 +248,7 @@ def lock_claimed(session: Session, claim: Claim) -> Row[tuple[object, ...]]:
     row = session.execute(
         select(*resources.c)
         .where(resources.c.id == claim.resource_id, resources.c.claim_token == claim.token)
-        .with_for_update()
+        .with_for_update(key_share=True)
     ).one_or_none()
     if row is None:
         raise ClaimLost(f"attempt {claim.attempt} of resource {claim.resource_id} came back after its claim had ended")

@@ -127,7 +127,7 @@ def wake_work(session: Session, source: str, now: datetime, limit: int) -> int:
         .where(waiting)
         .order_by(resources.c.due_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
         .cte("some")
     )
     woken = session.execute(
