@@ -142,7 +142,7 @@ def test_a_mapping_that_is_gone_back_to_and_comes_again_is_told_each_time(anywhe
 @pytest.mark.postgres
 def test_a_resource_that_somebody_else_holds_is_looked_at_again_and_not_waited_for(simulator, postgres_database):
     with Plant(simulator, postgres_database) as plant:
-        [record] = stored(plant, "approve")
+        stored(plant, "approve")
         desk = Desk(plant, {"gu1": Gu1Anew(verdict=REJECTED)})
         replay_id = desk.start(REPROJECT, GU1)
         with postgres_database.write() as session:
