@@ -150,14 +150,7 @@ class Work:
 
     def _answered_after(self, claim: Claim) -> bool:
         """Whether the count of crashes has ended since; for work that is parked it stays to be seen."""
-        later = zip(self.ends[claim.attempt :], self.errors[claim.attempt :], strict=True)
-        return any(end in ANSWERS and error != "not_made" for end, error in later)
-
-    def released(self, claim: Claim, span: Span) -> None:
-        """The claim was given back unused."""
-        if self.token == claim.token:
-            self.token, self.due = None, span
-        self._end(claim, AttemptOutcome.FAILED, "not_made")
+        return any(end in ANSWERS for end in self.ends[claim.attempt :])
 
     def is_stale(self, claim: Claim, found: Revision) -> bool:
         if self.read_started is not None and claim.started_at <= self.read_started:

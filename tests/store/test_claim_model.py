@@ -249,19 +249,6 @@ class Claims(RuleBasedStateMachine):
             self.model.works[call.claim.key].fenced(call.claim)
         self.calls.remove(call)
 
-    @precondition(lambda self: any(call.answer is None for call in self.calls))
-    @rule(pick=picks)
-    def give_back(self, pick) -> None:
-        """The rate budget was spent."""
-        call = _one([call for call in self.calls if call.answer is None], pick)
-        with self.step():
-            with self.database.write() as session:
-                first = database_time(session)
-                resources.release_claims(session, [call.claim], first, "the rate budget was spent")
-                span = Span(first, database_time(session))
-            self.model.works[call.claim.key].released(call.claim, span)
-        self.calls.remove(call)
-
     # What goes wrong.
 
     @precondition(lambda self: self.calls)

@@ -356,27 +356,6 @@ def test_what_somebody_refers_to_is_still_worked_on(postgres_database):
             assert sources.wake_work(session, SOURCE, database_time(session), 10) == 1
 
 
-def test_claims_can_be_given_back(database):
-    held = wanted_and_claimed(database)
-
-    with database.write() as session:
-        resources.release_claims(session, [held], database_time(session), "the rate budget was spent")
-
-    again = claim_one(database)
-    assert (again.crashes, again.failures, again.attempt) == (0, 0, 2)
-    first = rows(database, attempts)[0]
-    assert (first.outcome, first.error, first.detail) == ("failed", "not_made", "the rate budget was spent")
-
-
-def test_giving_back_what_is_lost_leaves_the_new_owner_alone(database, outlived):
-    before = resource(database)
-
-    with database.write() as session:
-        resources.release_claims(session, [outlived], database_time(session), "why")
-
-    assert resource(database) == before
-
-
 def test_which_sources_are_due(database):
     want(database, source=SOURCE)
     want(database, "later", source=OTHER)

@@ -165,9 +165,11 @@ class Replayer:
 def _parts(looked: Looked) -> list[Looked]:
     """What is written in one transaction each. What wants other resources waits for their rows, and stands alone: with
     rows of its own in hand it would cross receivers, which hold those and want these."""
-    alone = [[one] for one in looked if _wants_calls(one[1])]
+    parts: list[Looked] = [[one] for one in looked if _wants_calls(one[1])]
     together = [one for one in looked if not _wants_calls(one[1])]
-    return [*alone, together] if together or not alone else alone
+    if together or not parts:
+        parts.append(together)
+    return parts
 
 
 def _wants_calls(found: Examined | Reread | Ended) -> bool:

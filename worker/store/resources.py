@@ -354,21 +354,10 @@ def _answered_after(session: Session, claim: Claim) -> bool:
     later = (
         select(attempts.c.id)
         .where(attempts.c.resource_id == claim.resource_id, attempts.c.number > claim.attempt)
-        .where(attempts.c.outcome.not_in(silent), func.coalesce(attempts.c.error, "") != "not_made")
+        .where(attempts.c.outcome.not_in(silent))
         .limit(1)
     )
     return session.execute(later).first() is not None
-
-
-def release_claims(session: Session, claims: Iterable[Claim], now: datetime, detail: str) -> None:
-    """Give back claims whose call was never made, for the reason in `detail`: due again now, and no crash."""
-    for item in claims:
-        session.execute(
-            update(resources)
-            .where(resources.c.id == item.resource_id, resources.c.claim_token == item.token)
-            .values(claim_token=None, due_at=now)
-        )
-        finish_attempt(session, item, now, AttemptOutcome.FAILED, error="not_made", detail=detail)
 
 
 def sources_due(session: Session, sources: Iterable[str], *, late_by: timedelta = timedelta()) -> list[str]:
