@@ -11,6 +11,7 @@ from tests.support.processes import Installation, eventually
 from web.simulator.faults import Faults
 from web.simulator.records import Record
 from web.simulator.server import Simulator
+from worker.cli.common import operator
 
 pytestmark = pytest.mark.flow
 
@@ -73,7 +74,7 @@ def test_a_hold_stops_the_calls_and_loses_nothing(install: Install, simulator: S
         assert simulator.world.calls("yoti") == []
         found = standing(installation, "yoti")
         assert (found["state"], found["waiting"]) == ("held", WEBHOOKS)
-        assert found["reason"] == "the key is being rotated (by cli)"
+        assert found["reason"] == f"the key is being rotated (by {operator()})"
         assert float(str(command(installation, "status")["oldest_unfinished_seconds"])) > 0
 
     assert child.stop() == 0
