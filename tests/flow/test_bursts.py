@@ -36,6 +36,9 @@ AT_ONCE = 100
 MOST_CALLS = 2
 """For each session on average: the first news is read at once, and the rest by one more call."""
 
+UNAWARE = 20
+"""Sessions of the first moment, in which nobody can know yet that a burst has begun. They may cost one call more."""
+
 BACKLOG = 5000
 SOON = 2.0
 """Seconds from an acknowledgement to the stored result, whatever is replayed meanwhile."""
@@ -102,7 +105,7 @@ def test_a_burst_of_sessions_costs_two_calls_each(start):
 
         calls = Counter(call.external_id for call in running.simulator.world.calls())
         assert len(calls) == SESSIONS
-        assert calls.total() <= MOST_CALLS * SESSIONS, Counter(calls.values())
+        assert calls.total() <= MOST_CALLS * SESSIONS + UNAWARE, Counter(calls.values())
         assert_nothing_lost(running)
         newest = running.rows("SELECT count(*) AS n FROM v1_results WHERE stage = 'decided' AND outcome = 'approved'")
         assert newest == [{"n": SESSIONS}]

@@ -24,6 +24,7 @@ from worker.errors import (
     UnreadableJson,
     UnreadableNotification,
 )
+from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
 from worker.pipeline.spooling import Spooling
@@ -91,7 +92,7 @@ class Receiver:
         self._nudge = nudge
         self._spooling = spooling
         self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=AWAY)
-        self._coalesce = {slug: timedelta(seconds=source.coalesce_seconds) for slug, source in sources.items()}
+        self._bursts = Bursts({slug: timedelta(seconds=source.coalesce_seconds) for slug, source in sources.items()})
         self._quarantine_from: dict[str, float] = {}
         self._refusals: Counter[str] = Counter()
         self._refusals_lock = threading.Lock()
@@ -115,6 +116,7 @@ class Receiver:
             metrics.DELIVERIES.labels(slug, "refused").inc()
             self._quarantine(slug, str(refusal), request)
             raise
+        self._bursts.note(slug)
         with metrics.ACK_SECONDS.time():
             receipt = self._store(source, _arrival(source, provider, request))
         metrics.DELIVERIES.labels(slug, receipt.status).inc()
@@ -168,7 +170,7 @@ class Receiver:
 
     def _record_once(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         with self._database.write() as session:
-            return inbox.record(session, arrivals, self._coalesce)
+            return inbox.record(session, arrivals, self._bursts.pauses())
 
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
         now = monotonic()
