@@ -3,6 +3,7 @@ killed while they keep and while they hand over."""
 
 import hashlib
 import json
+import os
 import random
 import threading
 import uuid
@@ -36,6 +37,9 @@ from worker.store import schema, spool
 
 # Receivers start several times here, and each start takes seconds where the cores are busy.
 pytestmark = [pytest.mark.flow, pytest.mark.postgres, pytest.mark.timeout(300)]
+
+SEEDS = range(1, 1 + int(os.environ.get("VERISINK_TEST_SPOOL_SEEDS", "1")))
+"""Each takes half a minute and more. Another seed kills at other moments, and is run by hand."""
 
 KINDS = {"persona": "inquiry", "verifik": "biometric-validation", "gu1": "kyc-validation", "yoti": "session"}
 
@@ -224,7 +228,7 @@ def kill_now_and_then(web: Child, rng: random.Random, times: int) -> None:
                 psutil.Process(rng.choice(receivers)).kill()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_receivers_killed_while_they_keep_and_while_they_hand_over_lose_and_repeat_nothing(
     seed: int, postgres: PostgresServer, spooling: Spooling, folder: Path, simulator: Simulator
 ) -> None:
