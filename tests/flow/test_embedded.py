@@ -282,7 +282,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(install: Install, simulator:
         child.kill()
         before = len(running.notifier.acknowledged())
         installation.up()
-        traffic.join(30)
+        traffic.join(60)
 
         assert not traffic.is_alive()
         assert before < WEBHOOKS <= len(running.notifier.acknowledged())

@@ -21,8 +21,9 @@ from web.simulator.server import Simulator
 
 Row = dict[str, object]
 
-BACKOFF: dict[str, tuple[float, ...]] = {name: PERSONA_BACKOFF for name in ("persona", "verifik", "gu1", "yoti")}
-"""Every provider sends again here, so that a restart leaves nothing untold."""
+PATIENT = (*PERSONA_BACKOFF, *([3.0] * 8))
+BACKOFF: dict[str, tuple[float, ...]] = {name: PATIENT for name in ("persona", "verifik", "gu1", "yoti")}
+"""Every provider sends again here, for half a minute, so that a restart on a busy machine leaves nothing untold."""
 
 OPEN_WORK = """
     SELECT kind, external_id, due_at, park_reason, last_error FROM resources
