@@ -28,8 +28,9 @@ from web.simulator.server import Simulator
 from worker.clock import monotonic
 from worker.settings import child_environment
 
-PATIENCE_SECONDS = 10.0
-"""How long the demo waits for one thing to arrive. All of it together takes a few seconds."""
+PATIENCE_SECONDS = 20.0
+"""How long the demo waits for one thing to arrive. All of it together takes some seconds: what is told of again is read
+again after a pause of up to five, and a busy machine needs room."""
 
 START_SECONDS = 20.0
 POLL_SECONDS = 0.02
