@@ -30,7 +30,8 @@ class Works:
 
     def rings(self, source: str) -> bool:
         ring(self.app, source)
-        return self.drained.get(timeout=WAIT) == source
+        # A nudge that was not acknowledged when the controller ended is handed out again, and comes first.
+        return any(self.drained.get(timeout=WAIT) == source for _ in range(5))
 
 
 @pytest.fixture(scope="module")
