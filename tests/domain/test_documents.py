@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.domain.documents import REDACTED, content_digest, redact, redact_object
 
@@ -100,3 +102,48 @@ def test_an_object_stays_one():
     assert redact_object({"a": {"otp": "1"}, "b": 2}, (("**", "otp"),)) == ({"a": {"otp": REDACTED}, "b": 2}, True)
     assert redact_object({"a": {"otp": "1"}}, (("*",),)) == ({"a": REDACTED}, True)
     assert redact_object({"b": 2}, (("**", "otp"),)) == ({"b": 2}, False)
+
+
+def _by_the_book(value: Any, path: tuple[str, ...]) -> Any:
+    """Redaction of one path, as the definition of a path says it."""
+    if not path:
+        return value if value in (None, "", REDACTED) else REDACTED
+    head, rest = path[0], path[1:]
+    if head == "**":
+        value = _by_the_book(value, rest)
+        rest = path
+    if isinstance(value, dict):
+        return {name: _by_the_book(item, rest) if head in ("*", "**", name) else item for name, item in value.items()}
+    if isinstance(value, list) and head in ("*", "**"):
+        return [_by_the_book(item, rest) for item in value]
+    return value
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+TREES: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from([0, 1, "x", "", None]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=12,
+)
+ROUTES = st.lists(st.one_of(NAMES, st.sampled_from(["*", "**"])), max_size=3).flatmap(
+    lambda steps: NAMES.map(lambda last: (*steps, last))
+)
+
+
+@given(st.dictionaries(NAMES, TREES), st.lists(ROUTES, max_size=3))
+def test_paths_followed_together_lead_where_each_leads_alone(document, paths):
+    expected = document
+    for path in paths:
+        expected = _by_the_book(expected, path)
+
+    assert redact(document, tuple(paths)) == (expected, expected != document)
+
+
+@given(st.dictionaries(NAMES, TREES), ROUTES)
+def test_the_digest_is_blind_where_the_path_leads_and_nowhere_else(document, path):
+    redacted = _by_the_book(document, path)
+
+    assert (content_digest(document, (path,)) == content_digest(redacted, (path,))) is True
+    if redacted == document:
+        return
+    assert content_digest(document, ()) != content_digest(redacted, ())

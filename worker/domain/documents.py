@@ -1,22 +1,19 @@
 """What is done to a provider's document before it is kept: secrets out, and a digest that ignores volatile parts.
 
 Providers declare paths. A path is a tuple of member names; `*` stands for any member or list item, and `**` for any
-number of steps, none included.
+number of steps, none included. All paths are followed in one walk, because a path with `**` leads everywhere.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from worker.domain.strict_json import Json, canonical
 
 Path = tuple[str, ...]
-Change = Callable[[Json], Json]
 
 REDACTED = "[redacted]"
-
-_GONE: Json = "[gone]"
-"""What a volatile part is replaced with, to be recognised by identity and left out: absent and present are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +25,10 @@ class Paths:
 
 
 def redact(document: Json, secrets: tuple[Path, ...]) -> tuple[Json, bool]:
-    """A copy of `document` with each secret replaced, and whether there was one. Null and empty secrets stay as they
-    are."""
-    found = False
-
-    def replace(value: Json) -> Json:
-        nonlocal found
-        if value in (None, "", REDACTED):
-            return value
-        found = True
-        return REDACTED
-
-    for path in secrets:
-        document = _rewrite(document, path, replace)
-    return document, found
+    """`document` with each secret replaced, and whether there was one; the given one stays as it is. Null and empty
+    secrets stay as they are."""
+    kept = _redacted(document, _start(secrets))
+    return kept, kept is not document
 
 
 def redact_object(document: dict[str, Json], secrets: tuple[Path, ...]) -> tuple[dict[str, Json], bool]:
@@ -55,38 +42,73 @@ def content_digest(document: Json, volatile: tuple[Path, ...]) -> str:
 
     Signed file URLs carry a fresh token in their query at each read; the file that they name is the same.
     """
-    for path in volatile:
-        document = _rewrite(document, path, lambda _: _GONE)
-    return hashlib.sha256(canonical(_without_url_queries(document))).hexdigest()
+    return hashlib.sha256(canonical(_meaning(document, _start(volatile)))).hexdigest()
 
 
-def _rewrite(value: Json, path: Path, change: Change) -> Json:
-    if not path:
-        return change(value)
-    head, rest = path[0], path[1:]
-    if head == "**":
-        value = _rewrite(value, rest, change)
-        return _each(value, lambda item: _rewrite(item, path, change))
-    if head == "*":
-        return _each(value, lambda item: _rewrite(item, rest, change))
-    if isinstance(value, dict) and head in value:
-        return _present({**value, head: _rewrite(value[head], rest, change)})
-    return value
+class _Place:
+    """Where a walk stands in all paths at once: what may still follow, for each of them."""
+
+    __slots__ = ("ends", "named", "others", "rests")
+
+    def __init__(self, rests: frozenset[Path]) -> None:
+        self.rests = rests
+        self.ends = () in rests
+        self.named: dict[str, _Place] = {}
+        self.others: _Place = self
+
+    def below(self, name: str) -> "_Place":
+        """The place of a member; items of lists have no name."""
+        return self.named.get(name, self.others)
 
 
-def _each(value: Json, change: Change) -> Json:
+@lru_cache(maxsize=256)
+def _start(paths: tuple[Path, ...]) -> _Place:
+    """The place of a whole document. All that can be reached from there is worked out once."""
+    places: dict[frozenset[Path], _Place] = {}
+
+    def reach(rests: frozenset[Path]) -> _Place:
+        place = places.get(rests)
+        if place is None:
+            place = places[rests] = _Place(rests)
+            names = {rest[0] for rest in rests if rest} - {"*", "**"}
+            place.others = reach(_after(rests, None))
+            place.named = {name: reach(_after(rests, name)) for name in names}
+        return place
+
+    return reach(frozenset(rest for path in paths for rest in _alternatives(path)))
+
+
+def _after(rests: frozenset[Path], name: str | None) -> frozenset[Path]:
+    """What may follow after a step to the member `name`, or to one that no path names."""
+    following = {rest if rest[0] == "**" else rest[1:] for rest in rests if rest and rest[0] in ("*", "**", name)}
+    return frozenset(rest for path in following for rest in _alternatives(path))
+
+
+def _alternatives(path: Path) -> Iterator[Path]:
+    """The path itself, and what it is when its `**` stands for no step."""
+    yield path
+    if path[:1] == ("**",):
+        yield from _alternatives(path[1:])
+
+
+def _redacted(value: Json, place: _Place) -> Json:
+    if place.ends:
+        return value if value in (None, "", REDACTED) else REDACTED
     if isinstance(value, dict):
-        return _present({name: change(item) for name, item in value.items()})
+        new = {name: item for name, old in value.items() if (item := _redacted(old, place.below(name))) is not old}
+        return {**value, **new} if new else value
     if isinstance(value, list):
-        return [item for item in map(change, value) if item is not _GONE]
+        items = [_redacted(item, place.others) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
 
 
-def _present(members: dict[str, Json]) -> Json:
-    return {name: item for name, item in members.items() if item is not _GONE}
-
-
-def _without_url_queries(value: Json) -> Json:
-    if isinstance(value, str) and value.startswith(("https://", "http://")):
-        return value.partition("?")[0]
-    return _each(value, _without_url_queries)
+def _meaning(value: Json, place: _Place) -> Json:
+    """The value without what ends a path. A part that is absent and one that is left out are the same."""
+    if isinstance(value, str):
+        return value.partition("?")[0] if value.startswith(("https://", "http://")) else value
+    if isinstance(value, dict):
+        return {name: _meaning(item, below) for name, item in value.items() if not (below := place.below(name)).ends}
+    if isinstance(value, list):
+        return [] if place.others.ends else [_meaning(item, place.others) for item in value]
+    return value
