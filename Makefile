@@ -13,7 +13,7 @@ OWN := $(strip $(wildcard verisink.toml) $(VERISINK_CONFIG) $(filter VERISINK_SO
 SIMULATED := .verisink/verisink.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up simulate test chaos check fix lock clean
+.PHONY: help demo up simulate test chaos bench check fix lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test: $(DEV)  ## every test, on real services; ARGS="-k name" for some of them
 
 chaos: $(DEV)  ## break everything, for long, and check that nothing is lost; ARGS="--short" for a minute of it
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: $(DEV)  ## Verisink beside what it is compared with, measured here and now; ARGS="--quick" to see that it works
+	@$(BIN)/python -m bench $(ARGS)
 
 check: $(DEV)  ## format, lint, types, import contracts, house rules
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from web.simulator import credentials as shared
+from web.simulator import fast as fast_mode
 from web.simulator.campaign import Run, play
 from web.simulator.faults import Faults
 from web.simulator.notifier import Notifier, Receipt
@@ -51,6 +53,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--error-rate", default=0.0, type=SHARE, help="Share of retrieve calls that are answered with 500.")
 @click.option("--latency", default=0.0, type=click.FloatRange(0, 600), help="Seconds that a retrieve call takes.")
 @click.option("--rate-limit", type=click.IntRange(1), help="Retrieve calls a minute at each provider; then 429.")
+@click.option("--fast", is_flag=True, help="Only answer retrieve calls, unchecked and at next to no cost, to measure.")
 @click.option("--seed", type=int, help="Repeat a run: the same people, ids and stories.  [default: random]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end instead of lines.")
 def simulate(  # noqa: PLR0913 - click hands over each option as an argument
@@ -67,12 +70,16 @@ def simulate(  # noqa: PLR0913 - click hands over each option as an argument
     error_rate: float,
     latency: float,
     rate_limit: int | None,
+    fast: bool,
     seed: int | None,
     as_json: bool,
 ) -> None:
     """Play the four providers: answer retrieve calls and send notifications to Verisink, with faults on demand."""
     if write_to is not None:
         _write(write_to, f"http://{host if is_loopback(host) else '127.0.0.1'}:{port}")
+        return
+    if fast:
+        _serve_fast(host, port, latency, as_json=as_json)
         return
     _check_target(target, allow_remote)
     credentials = _credentials(directory, port)
@@ -82,9 +89,7 @@ def simulate(  # noqa: PLR0913 - click hands over each option as an argument
     try:
         simulator = Simulator(credentials, seed=seed, host=host, port=port).start()
     except OSError:
-        raise click.ClickException(
-            f"cannot listen on {host}:{port}; is another simulator running? --port takes another"
-        ) from None
+        raise _port_taken(host, port) from None
     for provider in PROVIDERS:
         simulator.faults.set(provider, Faults(error_rate=error_rate, latency=latency, rate_limit_per_minute=rate_limit))
     notifier = Notifier(target, credentials, on_receipt=lambda receipt: _print(console, receipt))
@@ -108,6 +113,21 @@ def _write(directory: Path, url: str) -> None:
     place = "" if directory == Path(".verisink") else f" --settings {directory}"
     port = urlsplit(shared.simulator_url(directory)).port
     click.echo(f"  verisink simulate{place}{'' if port == 9009 else f' --port {port}'}")
+
+
+def _serve_fast(host: str, port: int, latency: float, *, as_json: bool) -> None:
+    def ready(url: str) -> None:
+        click.echo(json.dumps({"url": url}) if as_json else f"Simulated providers, fast, on {url}. Ctrl-C ends it.")
+        sys.stdout.flush()
+
+    try:
+        fast_mode.serve(host, port, latency, ready)
+    except OSError:
+        raise _port_taken(host, port) from None
+
+
+def _port_taken(host: str, port: int) -> click.ClickException:
+    return click.ClickException(f"cannot listen on {host}:{port}; is another simulator running? --port takes another")
 
 
 def _check_target(target: str, allow_remote: bool) -> None:

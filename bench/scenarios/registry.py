@@ -1,0 +1,17 @@
+"""The scenarios, in the order in which they run."""
+
+from collections.abc import Sequence
+
+from bench.protocol import Scenario
+from bench.scenarios import ack, ack_idle, concurrency, growth, latency, overload, results, small
+
+SCENARIOS: Sequence[Scenario] = (
+    ack.SCENARIO,
+    ack_idle.SCENARIO,
+    overload.SCENARIO,
+    results.SCENARIO,
+    latency.SCENARIO,
+    concurrency.SCENARIO,
+    small.SCENARIO,
+    growth.SCENARIO,
+)

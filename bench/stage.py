@@ -1,0 +1,82 @@
+"""What all scenarios stand on: one PostgreSQL that commits as in production, one Redis, and one set of secrets.
+
+The servers start when they are first asked for, and are the same for every contender.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tests.support.services import PostgresServer, RedisServer
+from web.simulator.credentials import Credentials
+
+POSTGRES_SETTINGS: Mapping[str, str] = {
+    "shared_buffers": "256MB",
+    "max_connections": "300",
+    # No checkpoint falls into a round: one would strike whichever contender is being measured.
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum_naptime": "1min",
+}
+"""Otherwise PostgreSQL's own defaults, with fsync, synchronous_commit and full_page_writes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much to measure. `seconds` is the length of one measurement of one contender."""
+
+    rounds: int
+    seconds: float
+    quick: bool = False
+    concurrency: int = 16
+    """Threads of each of Verisink's worker processes; its own default."""
+
+    rows: int = 1_000_000
+    """Deliveries in the larger database of the growth scenario: two gigabytes, and a minute to load."""
+
+
+FULL = Effort(rounds=5, seconds=5.0)
+"""Five rounds show a spread, and five seconds hold some ten thousand commits."""
+
+QUICK = Effort(rounds=3, seconds=1.0, quick=True, rows=50_000)
+"""Enough to see that everything works; too little to be quoted."""
+
+
+class Stage:
+    """The servers of one run, and where its files lie."""
+
+    def __init__(self, effort: Effort, folder: Path, stack: ExitStack) -> None:
+        self.effort = effort
+        self.credentials = Credentials.generate(4)
+        self._folder, self._stack, self._made = folder, stack, 0
+
+    @cached_property
+    def postgres(self) -> PostgresServer:
+        """Raises ServiceUnavailable."""
+        return self._stack.enter_context(PostgresServer(fsync=True, settings=POSTGRES_SETTINGS))
+
+    @cached_property
+    def redis(self) -> RedisServer:
+        """Raises ServiceUnavailable. Its databases are numbered; each contender takes its own."""
+        return self._stack.enter_context(RedisServer())
+
+    def redis_url(self, database: int) -> str:
+        """The URL of one of Redis's databases."""
+        return f"{self.redis.url.rpartition('/')[0]}/{database}"
+
+    def folder(self, name: str) -> Path:
+        """A new folder of this run."""
+        self._made += 1
+        made = self._folder / f"{self._made:03d}-{name}"
+        made.mkdir(parents=True)
+        return made
+
+
+@contextmanager
+def open_stage(effort: Effort) -> Iterator[Stage]:
+    """A stage whose servers and files are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="verisink-bench-") as folder, ExitStack() as stack:
+        yield Stage(effort, Path(folder), stack)
