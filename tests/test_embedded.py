@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.pipeline.outlets import wait_until
 from worker import embedded, tasks
 from worker.celery_app import make_app, ring
 from worker.embedded import EmbeddedWorker
@@ -41,6 +42,11 @@ class Works:
         return False
 
 
+def embedded_threads() -> list[threading.Thread]:
+    """The threads of controllers, that of one which was left behind included."""
+    return [thread for thread in threading.enumerate() if thread.name == "celery-embedded"]
+
+
 @pytest.fixture(scope="module")
 def works():
     """One for all: the threads of Celery's pool find their task in an application that the whole process shares."""
@@ -69,4 +75,5 @@ def test_one_that_cannot_be_stopped_is_left_behind(works, monkeypatch):
     assert works.rings("second")
     works.freed.set()
     assert works.rings("third")
-    assert works.worker.alive()
+    wait_until(lambda: len(embedded_threads()) == 1)
+    assert works.worker.alive(), "the end of the one that was left behind is not the end of its successor"

@@ -222,6 +222,8 @@ def test_every_problem_is_in_one_message(tmp_path):
         ('[sources.a]\nprovider = "yoti"\nprivate_key = "x"', "PRIVATE_KEY: is not an unencrypted private key in PEM"),
         ('redis_url = "amqp://a"', "VERISINK_REDIS_URL: must begin with redis:// or rediss://, because only Redis"),
         ("call_deadline_seconds = 31", "at most half of lease_seconds"),
+        ("keep_deliveries_days = 29", "VERISINK_KEEP_DELIVERIES_DAYS: must be at least 30, or 0 to keep for ever"),
+        ("keep_attempts_days = -1", "VERISINK_KEEP_ATTEMPTS_DAYS: "),
         ('database_url = "sqlite://"', "VERISINK_DATABASE_URL: "),
         ('database_url = "sqlite:///:memory:"', "would not survive a restart"),
         ('api_tokens = [{name = "a", token = "b"}]', "VERISINK_API_TOKENS: each entry is"),

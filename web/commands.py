@@ -1,13 +1,11 @@
-"""The commands that serve: `up`, `web`, `worker` and `demo`."""
+"""The commands that serve: `up`, `web` and `worker`."""
 
 import json
 import sys
 from typing import NoReturn
 
 import click
-from rich.console import Console
 
-from web import demo as demonstration
 from web import serving
 from worker import log, settings
 from worker.errors import ConfigurationError, VerisinkError
@@ -53,17 +51,6 @@ def web() -> None:
 def worker() -> None:
     """The workers of a distributed deployment, supervised."""
     sys.exit(serving.supervise_worker(_load()))
-
-
-@click.command(epilog="Example: verisink demo")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
-def demo(as_json: bool) -> None:
-    """The main job end to end against the simulator; leaves nothing behind."""
-    console = Console(stderr=as_json)
-    status = demonstration.run(console)
-    if as_json:
-        click.echo(json.dumps({"ok": status == 0}))
-    sys.exit(status)
 
 
 def say_ready(loaded: Settings, url: str, *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ It starts the real thing (`verisink up`) on a new database in a temporary folder
 the results as a consumer would, through the API. Whatever does not arrive ends it with status 1.
 """
 
+import json
 import secrets
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import httpx
 from rich import box
 from rich.console import Console
@@ -77,6 +79,16 @@ class Stage:
         took = f"{(monotonic() - started) * 1000:.0f} ms"
         text = f"  [bold]{provider:<8}[/] {what:<56} → {became}  [dim]{took}[/]"
         self.console.print(text, highlight=False, soft_wrap=True)
+
+
+@click.command(epilog="Example: verisink demo")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
+def demo(as_json: bool) -> None:
+    """The main job end to end against the simulator; leaves nothing behind."""
+    status = run(Console(stderr=as_json))
+    if as_json:
+        click.echo(json.dumps({"ok": status == 0}))
+    sys.exit(status)
 
 
 def run(console: Console) -> int:

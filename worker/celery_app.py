@@ -4,11 +4,11 @@ Celery carries nudges only. Results, retries, ETAs, beat and remote control are 
 lost or repeated message changes nothing but latency.
 """
 
-from typing import Literal
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol, cast
 
 from celery import Celery as Celery
 from kombu import Exchange, Queue
-from kombu.transport.redis import Channel as RedisChannel
 
 from worker.settings import Settings
 
@@ -21,6 +21,8 @@ MOST_WAITING = 1000
 """Nudges kept by a broker while nobody takes them. They all say the same few things, and the sweep says them again."""
 
 MEMORY_BROKER = "memory://localhost/"
+MEMORY_TRANSPORT = "worker.memory_broker:Transport"
+"""By its name, so that a process with a broker loads nothing of it."""
 
 HEARTBEAT_SECONDS = 10
 """How often RabbitMQ and a worker tell each other that they are there. A publisher has nobody who would do so between
@@ -58,6 +60,7 @@ def make_app(settings: Settings, role: Role) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_transport=MEMORY_TRANSPORT if url == MEMORY_BROKER else None,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_heartbeat=HEARTBEAT_SECONDS if role == "worker" else 0,
@@ -75,8 +78,7 @@ def ring(app: Celery, source: str) -> None:
     """Publish a nudge for `source`. Raises whatever the broker's client raises, within a few seconds."""
     with app.producer_pool.acquire(block=True) as producer:
         try:
-            channel = producer.channel
-            if isinstance(channel, RedisChannel) and _waiting(channel) >= MOST_WAITING:
+            if _is_redis(app.conf.broker_url) and _waiting(cast(_RedisChannel, producer.channel)) >= MOST_WAITING:
                 return
             # Without a time to expire: workers judge that by their own clocks, and a wrong one would hear nothing.
             app.send_task(DRAIN_TASK, args=[source], producer=producer)
@@ -97,15 +99,28 @@ def broker_trouble(app: Celery) -> str:
     return ""
 
 
+def _is_redis(url: str) -> bool:
+    return url.startswith("redis")
+
+
 def _is_rabbitmq(url: str) -> bool:
     return url.startswith("amqp")
 
 
-def _waiting(channel: RedisChannel) -> int:
+class _RedisClient(Protocol):
+    def llen(self, name: str) -> int: ...
+
+
+class _RedisChannel(Protocol):
+    """What of kombu's channel to Redis is used here."""
+
+    def conn_or_acquire(self) -> AbstractContextManager[_RedisClient]: ...
+
+
+def _waiting(channel: _RedisChannel) -> int:
     """Nudges that nobody has taken yet. Redis has no limit for a list, so whoever adds to it looks first."""
     with channel.conn_or_acquire() as client:
-        waiting: int = client.llen(QUEUE)
-    return waiting
+        return client.llen(QUEUE)
 
 
 def _queue_arguments(url: str) -> dict[str, object] | None:
@@ -117,9 +132,8 @@ def _queue_arguments(url: str) -> dict[str, object] | None:
 
 def _transport_options(url: str, role: Role) -> dict[str, object]:
     seconds = PUBLISHER_SECONDS if role == "publisher" else WORKER_SECONDS
-    if url.startswith("memory"):
-        # The default of one second makes an embedded worker look asleep.
-        return {"polling_interval": 0.01}
+    if url == MEMORY_BROKER:
+        return {}
     if _is_rabbitmq(url):
         # Without confirms, a broker in trouble drops what it was sent without a word.
         options: dict[str, object] = {"confirm_publish": True}

@@ -74,7 +74,9 @@ class EmbeddedWorker:
                 log.error("embedded_worker_died", error=where(error))
             except SystemExit as ended:
                 log.warning("embedded_worker_exited", code=ended.code)
-            self._ready.clear()
+            if threading.current_thread() is self._thread:
+                # One that was left behind ends when it can, and its successor is ready all the same.
+                self._ready.clear()
             self._stopping.wait(RESTART_PAUSE)
 
     def _make_controller(self) -> WorkController:

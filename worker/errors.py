@@ -6,6 +6,7 @@ VerisinkError
 ├── StoreError
 │   ├── SchemaMismatch        the database's schema is not the one this release knows
 │   ├── SpoolUnusable         the receiver's spool cannot be read or written
+│   ├── ValueRefused          the database will never take one of the values
 │   └── ClaimLost             somebody else owns the resource now; throw the work away
 ├── ReceiveError              the receiver refuses a request; `status` is the HTTP answer
 │   ├── UnknownSource         404
@@ -56,6 +57,10 @@ class SchemaMismatch(StoreError):
 
 class SpoolUnusable(StoreError):
     """The spool's disk is full, its folder is missing, or its file is damaged or in use for too long."""
+
+
+class ValueRefused(StoreError):
+    """A value is over one of the database's limits, so the same statement will fail again."""
 
 
 class ClaimLost(StoreError):

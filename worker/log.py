@@ -3,14 +3,17 @@
 Lines carry ids, counts and reasons of our own. Bodies, documents, URLs and header values are never handed to a logger.
 """
 
+import json
 import logging
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 _ROOT = str(Path(__file__).parent.parent)
 
@@ -21,8 +24,7 @@ _QUIET = {
     "celery": logging.WARNING,
     "kombu": logging.WARNING,
     "amqp": logging.WARNING,
-    "waitress": logging.WARNING,
-    "waitress.queue": logging.ERROR,
+    "asyncio": logging.WARNING,
 }
 """Libraries whose ordinary chatter hides our lines; httpx's also names URLs, which may carry tokens."""
 
@@ -33,29 +35,67 @@ def configure(level: str = "info", form: str | None = None) -> None:
     as_console = form == "console" or (form is None and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        _add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Processor = structlog.processors.JSONRenderer()
+    final: list[Processor] = [structlog.processors.format_exc_info, _as_json]
     if as_console:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback)
-    final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-    if not as_console:
-        final.insert(1, structlog.processors.format_exc_info)
+        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback)]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+        )
+    )
+    # Our own lines do not pass through the standard library's logging, which takes as long again as making them.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *final],
+        logger_factory=partial(_Lines, handler),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(quiet, root.level))
+
+
+class _Lines:
+    """Writes lines where a handler of the standard library's logging writes its own, and never within one of them."""
+
+    def __init__(self, handler: "logging.StreamHandler[TextIO]", name: str = "") -> None:
+        self._handler = handler
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        """Write a line. A log that cannot be written, because its disk is full or nobody reads it, stops nothing."""
+        handler = self._handler
+        handler.acquire()
+        try:
+            handler.stream.write(line + handler.terminator)
+            handler.stream.flush()
+        except (OSError, ValueError):
+            return
+        finally:
+            handler.release()
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+def _add_logger_name(logger: "_Lines | logging.Logger", _method: str, event: EventDict) -> EventDict:
+    record = event.get("_record")
+    event["logger"] = logger.name if record is None else record.name
+    return event
+
+
+_ENCODER = json.JSONEncoder(default=repr)
+
+
+def _as_json(_logger: object, _method: str, event: EventDict) -> str:
+    return _ENCODER.encode(event)
 
 
 _plain_traceback = structlog.dev.plain_traceback

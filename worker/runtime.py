@@ -9,10 +9,12 @@ import structlog
 
 from worker.celery_app import Celery, broker_trouble, make_app, ring
 from worker.clock import monotonic
+from worker.domain.events import EventFilter
 from worker.pipeline import list_calls
 from worker.pipeline.budget import Budgets
 from worker.pipeline.expect import Expectations
 from worker.pipeline.nudge import Nudger
+from worker.pipeline.prune import Pruner
 from worker.pipeline.publish import Publisher
 from worker.pipeline.receive import Receiver
 from worker.pipeline.reconcile import Reconciler
@@ -21,12 +23,13 @@ from worker.pipeline.replay_run import Replayer
 from worker.pipeline.retrieve import WRITE_SHARE, Parts, Retriever
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
+from worker.pipeline.waiting import THREADS, Waiter
 from worker.providers.client import ProviderClient
 from worker.providers.registry import providers
 from worker.scheduler import Scheduler
 from worker.settings import Settings
 from worker.sinks.base import Sink
-from worker.sinks.log import LogSink
+from worker.sinks.registry import sinks as configured_sinks
 from worker.store import schema
 from worker.store.engine import Database
 from worker.store.spool import Spool
@@ -36,7 +39,8 @@ BROKER_SEEN_SECONDS = 5.0
 """How long an answer about the broker is believed: health checks come often, and a hung broker answers slowly."""
 
 SPARE_CONNECTIONS = 6
-"""Database connections besides those of the calls in flight: the sweep, the publisher, pumps that claim."""
+"""Database connections besides those of the calls in flight and of the sinks: the sweep, the publisher, pumps that
+claim."""
 
 
 log = structlog.get_logger(__name__)
@@ -46,7 +50,7 @@ class Runtime:
     """One process's application. The parts are made when they are first used, so a web process makes no HTTP client.
 
     `ring` publishes a nudge; without a broker it is handed in by whoever embeds the worker, and a process that has
-    neither leaves the work to the sweep.
+    neither leaves the work to the sweep. Raises ConfigurationError where a provider or a sink cannot be made.
     """
 
     def __init__(
@@ -54,12 +58,14 @@ class Runtime:
         settings: Settings,
         *,
         ring_with: Callable[[str], None] | None = None,
-        sinks: Sequence[Sink] = (LogSink(),),
+        sinks: Sequence[Sink] | None = None,
+        waiter: Waiter = THREADS,
     ) -> None:
         self.settings = settings
+        self._waiter = waiter
         self.providers = providers(source.provider for source in settings.sources.values())
         self._ring = ring_with or self._ring_by_broker
-        self._sinks = sinks
+        self._sinks = configured_sinks(settings.complete_sinks) if sinks is None else sinks
         self._broker_seen = (-BROKER_SEEN_SECONDS, "not tried yet")
         self._working = False
         self._drains: dict[str, threading.Thread] = {}
@@ -68,7 +74,7 @@ class Runtime:
     @cached_property
     def database(self) -> Database:
         """The database handle."""
-        size = max(self.settings.worker_concurrency, 4) + SPARE_CONNECTIONS
+        size = max(self.settings.worker_concurrency, 4) + SPARE_CONNECTIONS + len(self._sinks)
         return Database(self.settings.database_url.get_secret_value(), pool_size=size)
 
     @cached_property
@@ -79,7 +85,14 @@ class Runtime:
     @cached_property
     def receiver(self) -> Receiver:
         """Takes deliveries."""
-        return Receiver(self.database, self.settings.sources, self.providers, self.nudger.nudge, spooling=self.spooling)
+        return Receiver(
+            self.database,
+            self.settings.sources,
+            self.providers,
+            self.nudger.nudge,
+            spooling=self.spooling,
+            waiter=self._waiter,
+        )
 
     @cached_property
     def spooling(self) -> Spooling | None:
@@ -89,7 +102,7 @@ class Runtime:
             return None
         limits = {"max_bytes": self.settings.spool_max_bytes, "min_free_bytes": self.settings.spool_min_free_bytes}
         coalesce = {slug: timedelta(seconds=source.coalesce_seconds) for slug, source in self.settings.sources.items()}
-        return Spooling(Spool(folder, **limits), self.database, self.nudger.nudge, coalesce)
+        return Spooling(Spool(folder, **limits), self.database, self.nudger.nudge, coalesce, waiter=self._waiter)
 
     @cached_property
     def client(self) -> ProviderClient:
@@ -103,7 +116,11 @@ class Runtime:
     @cached_property
     def publisher(self) -> Publisher:
         """Numbers events and hands them to the sinks."""
-        return Publisher(self.database, self._sinks)
+        filters = {
+            name: EventFilter(frozenset(sink.types), frozenset(sink.sources), frozenset(sink.kinds))
+            for name, sink in self.settings.sinks.items()
+        }
+        return Publisher(self.database, self._sinks, filters)
 
     @cached_property
     def budgets(self) -> Budgets:
@@ -148,7 +165,7 @@ class Runtime:
     def scheduler(self) -> Scheduler:
         """Sweeps once a second."""
         sweeper = Sweeper(
-            self.database, tuple(self.settings.sources), self.nudger.nudge, self.publisher.wake, self._chores()
+            self.database, tuple(self.settings.sources), self.nudger.nudge, self.publisher.look, self._chores()
         )
         return Scheduler(sweeper.sweep)
 
@@ -158,6 +175,7 @@ class Runtime:
             Expectations(self.database, self.settings, self.nudger.nudge).check,
             self.reconciling.start_due,
             Replayer(self.database, self.settings.sources, self.providers, self.nudger.nudge).advance,
+            Pruner(self.database, self.settings).prune,
         )
 
     def drain(self, source: str) -> None:

@@ -17,12 +17,15 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from worker import settings_text
 from worker.errors import ConfigurationError
+from worker.settings_sink import SINK_PLUGINS as SINK_PLUGINS
+from worker.settings_sink import SinkSettings as SinkSettings
 from worker.settings_source import CREDENTIAL_KEYS as CREDENTIAL_KEYS
 from worker.settings_source import MEBIBYTE as MEBIBYTE
 from worker.settings_source import PROVIDER_DEFAULTS as PROVIDER_DEFAULTS
@@ -32,6 +35,17 @@ from worker.settings_source import WEBHOOK_SECRET_KEYS as WEBHOOK_SECRET_KEYS
 from worker.settings_source import Frozen
 from worker.settings_source import Source as Source
 from worker.settings_source import is_loopback as is_loopback
+
+SHORTEST_KEEPING: Mapping[str, int] = {
+    "keep_deliveries_days": 30,
+    "keep_attempts_days": 7,
+    "keep_event_deliveries_days": 7,
+    "keep_runs_days": 30,
+    "keep_expectations_days": 7,
+    "keep_audit_days": 30,
+}
+"""Fewer days would delete what is still of use. Providers send again for days, and a delivery is what a repeat is
+recognised by; a week covers the longest retries; reconciling compares with the webhooks of weeks."""
 
 
 class ApiToken(Frozen):
@@ -63,7 +77,14 @@ class Settings(Frozen):
     spool_dir: Path | None = None
     spool_max_bytes: int = Field(1024 * MEBIBYTE, ge=MEBIBYTE)
     spool_min_free_bytes: int = Field(256 * MEBIBYTE, ge=0)
+    keep_deliveries_days: int = Field(0, ge=0, le=36_500)
+    keep_attempts_days: int = Field(0, ge=0, le=36_500)
+    keep_event_deliveries_days: int = Field(30, ge=0, le=36_500)
+    keep_runs_days: int = Field(0, ge=0, le=36_500)
+    keep_expectations_days: int = Field(0, ge=0, le=36_500)
+    keep_audit_days: int = Field(0, ge=0, le=36_500)
     sources: Mapping[str, Source] = {}
+    sinks: Mapping[str, SinkSettings] = {}
 
     @field_validator("database_url")
     @classmethod
@@ -92,6 +113,14 @@ class Settings(Frozen):
             raise ValueError("must begin with redis:// or rediss://, because only Redis can hold shared rate budgets")
         return url
 
+    @field_validator(*SHORTEST_KEEPING)
+    @classmethod
+    def _keep_long_enough(cls, days: int, info: ValidationInfo) -> int:
+        least = SHORTEST_KEEPING[str(info.field_name)]
+        if 0 < days < least:
+            raise ValueError(f"must be at least {least}, or 0 to keep for ever")
+        return days
+
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -104,6 +133,24 @@ class Settings(Frozen):
         if renamed:
             raise ValueError(f"{', '.join(renamed)}: the slug is the name of the block, and is not set inside it")
         return sources
+
+    @field_validator("sinks")
+    @classmethod
+    def _check_names(cls, sinks: Mapping[str, SinkSettings]) -> Mapping[str, SinkSettings]:
+        renamed = [name for name, sink in sinks.items() if sink.name != name]
+        if renamed:
+            raise ValueError(f"{', '.join(renamed)}: the name is that of the block, and is not set inside it")
+        return sinks
+
+    @model_validator(mode="after")
+    def _check_sinks(self) -> Self:
+        for name, sink in self.sinks.items():
+            unknown = [slug for slug in sink.sources if slug not in self.sources]
+            if unknown:
+                raise ValueError(f"sink {name}: {', '.join(unknown)}: no source of that name is configured")
+            if sink.type == "redis_stream" and sink.url is None and self.budget_url is None:
+                raise ValueError(f"sink {name}: url is required, because there is no REDIS_URL either")
+        return self
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -130,6 +177,15 @@ class Settings(Frozen):
             if url is not None and url.get_secret_value().startswith("redis"):
                 return url.get_secret_value()
         return None
+
+    @property
+    def complete_sinks(self) -> Mapping[str, SinkSettings]:
+        """The sinks; a Redis stream that names no Redis is in the one that everything else uses."""
+        url = None if self.budget_url is None else SecretStr(self.budget_url)
+        return {
+            name: sink.model_copy(update={"url": url}) if sink.type == "redis_stream" and sink.url is None else sink
+            for name, sink in self.sinks.items()
+        }
 
 
 def token_digest(token: str) -> str:
@@ -189,13 +245,20 @@ def warnings(settings: Settings) -> tuple[str, ...]:
     )
 
 
+_BLOCKS: Mapping[str, type[BaseModel]] = {"sources": Source, "sinks": SinkSettings}
+
+_OWN_NAMES = frozenset({"slug", "name"})
+"""Fields of a block that say again what it is called."""
+
+
 def _masked(value: object, name: str = "") -> object:
     if isinstance(value, SecretStr):
-        return masked_url(value.get_secret_value()) if name.endswith("_url") else "set"
+        return masked_url(value.get_secret_value()) if name.endswith("url") else "set"
     if isinstance(value, ApiToken):
         return value.name
     if isinstance(value, BaseModel):
-        return {name: _masked(getattr(value, name), name) for name in type(value).model_fields if name != "slug"}
+        shown = [name for name in type(value).model_fields if name not in _OWN_NAMES]
+        return {name: _masked(getattr(value, name), name) for name in shown}
     if isinstance(value, Mapping):
         return {name: _masked(item) for name, item in value.items()}
     if isinstance(value, tuple):
@@ -211,7 +274,7 @@ def _problems(error: ValidationError) -> list[str]:
 def _problem(kind: str, where: tuple[str, ...], message: str) -> str:
     name = settings_text.display_name(where)
     if kind == "extra_forbidden":
-        known = Source.model_fields if where[0] == "sources" else Settings.model_fields
+        known = _BLOCKS.get(where[0], Settings).model_fields
         close = difflib.get_close_matches(where[-1], list(known), n=1)
         return f"{name}: unknown setting" + (f"; did you mean {close[0]}?" if close else "")
     if kind == "missing":

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PREFIX = "VERISINK_"
-LIST_KEYS = frozenset({"webhook_secrets", "webhook_tokens", "notification_tokens", "populates"})
+BLOCKS = {"sources": "slug", "sinks": "name"}
+"""Settings that are blocks, each with a name of its own, and the field that keeps this name."""
+
+LIST_KEYS = frozenset(
+    {"webhook_secrets", "webhook_tokens", "notification_tokens", "populates", "types", "sources", "kinds"}
+)
 SECRET_KEYS = frozenset(
     {
         "webhook_secrets", "webhook_tokens", "notification_tokens", "api_key", "access_token", "private_key",
-        "database_url", "broker_url", "redis_url", "api_tokens",
+        "database_url", "broker_url", "redis_url", "api_tokens", "url",
     }
 )  # fmt: skip
 
@@ -44,8 +49,9 @@ def _from_toml(environ: Mapping[str, str], directory: Path, problems: list[str])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"{path}: cannot be read as TOML: {error}")
         return {}
-    for source in _tables(values.get("sources")).values():
-        _anchor_files(source, path.parent)
+    for block in BLOCKS:
+        for table in _tables(values.get(block)).values():
+            _anchor_files(table, path.parent)
     _anchor_files(values, path.parent)
     return values
 
@@ -59,21 +65,28 @@ def _anchor_files(table: Values, folder: Path) -> None:
 
 def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Values:
     values: Values = {}
-    sources: dict[str, Values] = {}
+    blocks: dict[str, dict[str, Values]] = {}
     if environ.get("PORT"):
         values["port"] = environ["PORT"]
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or name == PREFIX + "CONFIG":
             continue
         steps = name.removeprefix(PREFIX).lower().split("__")
-        if steps[0] == "sources" and len(steps) == 3:
-            slug = steps[1].replace("_", "-")
-            sources.setdefault(slug, {})[steps[2]] = text
-        elif len(steps) == 1 and steps[0] != "sources":
+        if steps[0] in BLOCKS and len(steps) == 3:
+            own = steps[1].replace("_", "-")
+            blocks.setdefault(steps[0], {}).setdefault(own, {})[steps[2]] = text
+        elif len(steps) == 1 and steps[0] not in BLOCKS:
             values[steps[0]] = text
         else:
-            problems.append(f"{name}: unknown setting; a source's settings are named {PREFIX}SOURCES__<SLUG>__<KEY>")
-    return {**values, "sources": sources} if sources else values
+            problems.append(f"{name}: unknown setting; {_naming(steps[0])}")
+    return {**values, **blocks}
+
+
+def _naming(block: str) -> str:
+    """How the settings of a block are named."""
+    if block == "sinks":
+        return f"a sink's settings are named {PREFIX}SINKS__<NAME>__<KEY>"
+    return f"a source's settings are named {PREFIX}SOURCES__<SLUG>__<KEY>"
 
 
 def _tables(value: object) -> dict[str, Values]:
@@ -100,13 +113,14 @@ def _shape(values: Values, directory: Path, problems: list[str]) -> None:
     _read_files(values, directory, (), problems)
     if isinstance(values.get("api_tokens"), str | list):
         values["api_tokens"] = _api_tokens(_as_list(values["api_tokens"]), problems)
-    for slug, source in _tables(values.get("sources")).items():
-        _read_files(source, directory, ("sources", slug), problems)
-        source.setdefault("slug", slug)
-        for key in LIST_KEYS & source.keys():
-            source[key] = _as_list(source[key])
-        if isinstance(source.get("private_key"), str):
-            source["private_key"] = str(source["private_key"]).replace("\\n", "\n")
+    for block, own_name in BLOCKS.items():
+        for name, table in _tables(values.get(block)).items():
+            _read_files(table, directory, (block, name), problems)
+            table.setdefault(own_name, name)
+            for key in LIST_KEYS & table.keys():
+                table[key] = _as_list(table[key])
+            if isinstance(table.get("private_key"), str):
+                table["private_key"] = str(table["private_key"]).replace("\\n", "\n")
 
 
 def _read_files(table: Values, directory: Path, where: tuple[str, ...], problems: list[str]) -> None:

@@ -9,7 +9,9 @@ from tests.api.problems import assert_problem
 from tests.store import play
 from tests.support.results import KIND, SOURCE, key, store
 from worker.pipeline.expect import Expectations
+from worker.reports import expectations as reports
 from worker.reports.build import time_text
+from worker.store import expectations as store_expectations
 from worker.store.query import records
 from worker.store.tables import audit_entries, expectations
 
@@ -121,6 +123,25 @@ def test_the_list_is_in_order_of_deadlines_and_in_pages(api, expect):
         cursor = page["next_cursor"]
 
     assert pages == [["ver_10", "ver_20"], ["ver_30", "ver_40"], ["ver_50"]]
+
+
+def test_a_page_of_one_source_looks_so_far_and_the_next_goes_on_behind(api, database, expect, monkeypatch):
+    """Else the first page of a source that expects little would read all that others expect."""
+    monkeypatch.setattr(store_expectations, "MOST_LOOKED_AT", 2)
+    for minutes in range(10, 15):
+        source = {"source": "gu1-test", "kind": "face-match"} if minutes == 13 else {}
+        expect(f"ver_{minutes}", minutes, **source)
+
+    first = api.get(PATH, query_string={"source": "gu1-test"}).get_json()
+    second = api.get(PATH, query_string={"source": "gu1-test", "cursor": first["next_cursor"]}).get_json()
+    last = api.get(PATH, query_string={"source": "gu1-test", "cursor": second["next_cursor"]}).get_json()
+
+    assert first["items"] == []
+    assert [item["external_id"] for item in second["items"]] == ["ver_13"]
+    assert last == {"items": [], "next_cursor": None}
+    with database.read() as session:
+        [found] = reports.newest(session, reports.ExpectationFilter(source="gu1-test"), limit=50)
+        assert found.external_id == "ver_13"
 
 
 def test_equal_deadlines_are_paged_without_skipping(api, database, expect):

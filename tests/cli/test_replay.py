@@ -16,11 +16,12 @@ import pytest
 from tests.cli.conftest import PROGRAM
 from tests.support.processes import eventually
 from tests.support.results import KIND, SITUATION, SOURCE, document, fail, key, reading, receive, settings, store
+from tests.support.writing import write_document, write_failure
 from worker.cli import replay_progress
 from worker.domain.replays import ReplayLevel, Selection
 from worker.domain.retry import Failure
 from worker.domain.states import DeliveryState, FailureKind
-from worker.pipeline import replay, write
+from worker.pipeline import replay
 from worker.pipeline.replay_run import Replayer
 from worker.providers.registry import providers
 from worker.reports import replays as reports
@@ -72,9 +73,9 @@ def _work(database, stopping, failure):
         for claim in claims:
             with database.write() as session:
                 if failure is not None:
-                    write.write_failure(session, claim, failure, SITUATION)
+                    write_failure(session, claim, failure, SITUATION)
                 else:
-                    write.write_document(session, claim, reading(), document({"a": 1}), SITUATION)
+                    write_document(session, claim, reading(), document({"a": 1}), SITUATION)
 
 
 def _swept(database):

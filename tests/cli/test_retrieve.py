@@ -9,9 +9,9 @@ import pytest
 from tests.cli.conftest import Shell
 from tests.support.results import KIND, SITUATION, SOURCE, document, fail, key, reading, store
 from tests.support.services import redis_client
+from tests.support.writing import write_document, write_failure
 from worker.domain.retry import Failure
 from worker.domain.states import FailureKind
-from worker.pipeline import write
 from worker.reports import resources as work
 from worker.store import resources
 
@@ -44,9 +44,9 @@ def _work(database, answer):
     [claim] = claims
     with database.write() as session:
         if isinstance(answer, Failure):
-            write.write_failure(session, claim, answer, SITUATION)
+            write_failure(session, claim, answer, SITUATION)
         else:
-            write.write_document(session, claim, reading(), document(answer), SITUATION)
+            write_document(session, claim, reading(), document(answer), SITUATION)
 
 
 def standing(database):

@@ -7,12 +7,14 @@ import click
 import pytest
 
 from web.main import main
-from worker.settings import PROVIDER_DEFAULTS, PROVIDER_KEYS, Settings, Source
+from worker.settings import PROVIDER_DEFAULTS, PROVIDER_KEYS, SHORTEST_KEEPING, Settings, SinkSettings, Source
+from worker.settings_sink import SINK_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 SETTINGS = README.split("## Settings", 1)[1].split("## Where to go next", 1)[0]
-OWN_TABLE, SOURCE_TABLE = SETTINGS.split("For each source:", 1)
+OWN_TABLE, BLOCK_TABLES = SETTINGS.split("For each source:", 1)
+SOURCE_TABLE, SINK_TABLE = BLOCK_TABLES.split("For each sink:", 1)
 
 
 def table(text: str) -> dict[str, list[str]]:
@@ -24,8 +26,17 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 def test_every_setting_is_listed_and_nothing_else():
-    listed = {name.lower() for name in table(OWN_TABLE)} - {"sources__<slug>__…"}
-    assert listed == set(Settings.model_fields) - {"sources"}
+    listed = {name.lower() for name in table(OWN_TABLE)} - {"sources__<slug>__…", "sinks__<name>__…"}
+    assert listed == set(Settings.model_fields) - {"sources", "sinks"}
+
+
+def test_every_key_of_a_sink_is_listed_with_its_types_and_default():
+    rows = table(SINK_TABLE)
+    assert set(rows) == set(SinkSettings.model_fields) - {"name"}
+    for name in ("stream", "max_length"):
+        assert rows[name][1] == f"`{SinkSettings.model_fields[name].default}`"
+    for kind, keys in SINK_KEYS.items():
+        assert {name for name, (types, *_) in rows.items() if kind in types} == keys
 
 
 def test_every_key_of_a_source_is_listed_and_nothing_else():
@@ -35,6 +46,13 @@ def test_every_key_of_a_source_is_listed_and_nothing_else():
 @pytest.mark.parametrize("name", ["port", "log_level", "web_processes", "web_threads", "worker_processes"])
 def test_defaults_are_the_code_s(name):
     assert table(OWN_TABLE)[name.upper()][0] == f"`{Settings.model_fields[name].default}`"
+
+
+@pytest.mark.parametrize("name", SHORTEST_KEEPING)
+def test_how_long_things_are_kept_is_the_code_s(name):
+    default, meaning = table(OWN_TABLE)[name.upper()]
+    assert int(default.strip("`")) == Settings.model_fields[name].default
+    assert f"(at least {SHORTEST_KEEPING[name]})" in meaning
 
 
 @pytest.mark.parametrize("name", ["worker_concurrency", "lease_seconds", "call_deadline_seconds", "max_document_bytes"])

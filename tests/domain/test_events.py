@@ -9,7 +9,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from cloudevents.core.formats.json import JSONFormat
 
-from worker.domain.events import Event, cloud_event, types_for
+from worker.domain.events import EVERYTHING, Event, EventFilter, cloud_event, types_for
 from worker.domain.model import Verdict
 from worker.domain.states import EventType, Outcome, Stage
 
@@ -134,3 +134,22 @@ def test_an_event_about_a_source_has_no_subject():
     held = Event(EventType.HELD, "persona-live", occasion="hold-1", data={"source": "persona-live"})
 
     assert "subject" not in cloud_event(held, held.id, 1, NOW)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "passes"),
+    [
+        (EVERYTHING, True),
+        (EventFilter(types=frozenset({C, D})), True),
+        (EventFilter(types=frozenset({D})), False),
+        (EventFilter(sources=frozenset({"persona-live"}), kinds=frozenset({"inquiry"})), True),
+        (EventFilter(sources=frozenset({"persona-live"}), kinds=frozenset({"report"})), False),
+        (EventFilter(sources=frozenset({"persona"})), False),
+    ],
+)
+def test_a_filter_lets_through_what_it_names(wanted, passes):
+    assert wanted.passes(Event(C, "persona-live", "inquiry", "inq_1", 1)) is passes
+
+
+def test_a_filter_on_kinds_lets_nothing_through_that_has_none():
+    assert not EventFilter(kinds=frozenset({"inquiry"})).passes(Event(EventType.HELD, "persona-live"))

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.door import configured, migrate
 from web.app import create_app
+from web.http_server import serve
 from web.serving import STRANGERS_BODY_LIMIT, body_limit
 from web.simulator.credentials import Credentials
-from web.waitress_server import serve
 from worker.runtime import Runtime
 from worker.settings import MEBIBYTE, Settings
 

@@ -3,7 +3,6 @@
 Raw sockets against a running server, because no HTTP client would send most of this.
 """
 
-import json
 import re
 import socket
 import statistics
@@ -14,10 +13,11 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from flask import Flask, Response, jsonify, request
+from structlog.testing import capture_logs
 
 from tests.support.processes import eventually
-from web import waitress_server
-from web.waitress_server import serve
+from tests.support.raw_http import RunningServer, Served, documents, read_all, read_until, statuses
+from web import http_protocol, http_server
 
 pytestmark = pytest.mark.flow
 
@@ -30,7 +30,7 @@ SLOW_CLIENTS = 50
 SHORT_REQUEST_SECONDS = 1
 
 
-class Application:
+class Application(Served):
     """A Flask application that remembers the bodies it was given."""
 
     def __init__(self) -> None:
@@ -51,43 +51,15 @@ class Application:
         self.gate.wait(10)
         return jsonify(source="gate")
 
+    def release(self) -> None:
+        self.gate.set()
 
-class Running:
-    """A server in a thread of this process, from entering to leaving."""
 
-    def __init__(self, app: Application, listener: socket.socket | None = None, threads: int = 4) -> None:
-        self.app = app
-        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
-        self.server = serve(
-            app.flask, listener=self._listener, threads=threads, body_limit=lambda path: LIMITS.get(path, 0)
-        )
-        self._thread = threading.Thread(target=self.server.run)
+class Running(RunningServer[Application]):
+    """A server with these limits."""
 
-    def __enter__(self) -> "Running":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.app.gate.set()
-        self.server.stop()
-        self.join()
-
-    def join(self) -> None:
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
-
-    def exchange(self, *parts: bytes, end: bool = False) -> bytes:
-        """Everything the server says until it closes."""
-        with self.connect() as sock:
-            for part in parts:
-                sock.sendall(part)
-            if end:
-                sock.shutdown(socket.SHUT_WR)
-            return read_all(sock)
+    def __init__(self, app: Application, listener: socket.socket | None = None) -> None:
+        super().__init__(app, lambda path: LIMITS.get(path, 0), listener)
 
     def assert_healthy(self) -> None:
         assert statuses(self.exchange(HEALTHY)) == [200]
@@ -104,31 +76,6 @@ def running(shared: Running) -> Running:
     """One server for all tests, which is part of the point: nothing that one of them sends may spoil it."""
     shared.app.bodies.clear()
     return shared
-
-
-def read_all(sock: socket.socket) -> bytes:
-    received = b""
-    with suppress(ConnectionResetError):
-        while data := sock.recv(65536):
-            received += data
-    return received
-
-
-def read_until(sock: socket.socket, pattern: bytes) -> bytes:
-    received = b""
-    while not re.search(pattern, received):
-        data = sock.recv(65536)
-        assert data, f"closed after {received!r}"
-        received += data
-    return received
-
-
-def statuses(raw: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", raw)]
-
-
-def documents(raw: bytes) -> list[dict[str, object]]:
-    return [json.loads(text) for text in re.findall(rb"\{[^}]*\}", raw)]
 
 
 def with_length(body: bytes, path: bytes = b"/webhooks/small") -> bytes:
@@ -174,7 +121,7 @@ def test_a_chunked_body_arrives_with_its_length(running: Running) -> None:
 
 @pytest.mark.parametrize("size", [300, 60_000])
 def test_a_chunked_body_over_the_limit_is_refused_before_its_end(running: Running, size: int) -> None:
-    longest = LIMITS["/webhooks/small"] + waitress_server.FRAMING_ALLOWANCE
+    longest = LIMITS["/webhooks/small"] + http_protocol.FRAMING_ALLOWANCE
     endless = chunked(b"x" * longest * 2, size=size)[: -len(b"0\r\n\r\n")]
     assert statuses(running.exchange(endless)) == [413]
     assert running.app.bodies == []
@@ -212,7 +159,7 @@ SLOW_BEGINNINGS = {
 
 
 def test_slow_clients_stop_nobody_and_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waitress_server, "REQUEST_SECONDS", SHORT_REQUEST_SECONDS)
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", SHORT_REQUEST_SECONDS)
     with Running(Application()) as running, ExitStack() as stack:
         began = time.monotonic()
         slow: dict[str, list[socket.socket]] = {
@@ -231,14 +178,13 @@ def test_slow_clients_stop_nobody_and_are_closed(monkeypatch: pytest.MonkeyPatch
         assert max(times) < 1
         for name, sockets in slow.items():
             assert [raw for sock in sockets if b" 200 " in (raw := read_all(sock))] == [], name
-        # waitress looks every two seconds for connections that have had their time.
         assert time.monotonic() - began < SHORT_REQUEST_SECONDS + 5
         assert len(running.app.bodies) == len(times)
 
 
 def test_a_kept_connection_outlives_the_time_for_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy's pooled connection is idle for up to a minute; closing it sooner loses what the proxy sends next."""
-    monkeypatch.setattr(waitress_server, "REQUEST_SECONDS", SHORT_REQUEST_SECONDS)
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", SHORT_REQUEST_SECONDS)
     with Running(Application()) as running, running.connect() as kept, running.connect() as silent:
         kept.sendall(HEALTHY.replace(CLOSE, b""))
         assert statuses(kept.recv(65536)) == [200]
@@ -257,8 +203,8 @@ def drip(slow: list[socket.socket]) -> None:
 
 
 def test_a_long_body_that_keeps_coming_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waitress_server, "REQUEST_SECONDS", 1)
-    monkeypatch.setattr(waitress_server, "SLOWEST_BYTES_PER_SECOND", 20_000)
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 1)
+    monkeypatch.setattr(http_protocol, "SLOWEST_BYTES_PER_SECOND", 20_000)
     body = with_length(b"x" * 150_000, b"/webhooks/large")
     began = time.monotonic()
     with Running(Application()) as running, running.connect() as sock:
@@ -353,20 +299,19 @@ def test_clients_that_are_gone_harm_nobody(running: Running) -> None:
     running.assert_healthy()
 
 
-def test_a_failure_of_the_application_tells_nothing(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, running: Running
-) -> None:
+def test_a_failure_of_the_application_tells_nothing(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:
     def broken(*_: object) -> list[bytes]:
         raise RuntimeError("inner")
 
     monkeypatch.setattr(running.app.flask, "wsgi_app", broken)
-    answer = running.exchange(b"GET /secret-token HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    with capture_logs() as said:
+        answer = running.exchange(b"GET /secret-token HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
     assert statuses(answer) == [500]
     assert b"inner" not in answer
-    assert b"waitress" not in answer
     # The path of a webhook may be its secret.
-    assert "Exception" in caplog.text
-    assert "secret-token" not in caplog.text
+    assert [line["event"] for line in said] == ["application_failed"]
+    assert "RuntimeError" in said[0]["error"]
+    assert "secret-token" not in str(said)
 
 
 def test_a_refused_client_that_does_not_wait_for_the_answer_harms_nobody(
@@ -397,7 +342,7 @@ def test_stopping_lets_the_request_in_flight_finish() -> None:
 
 
 def test_stopping_waits_no_longer_than_its_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waitress_server, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "GRACE_SECONDS", 0.3)
     with Running(Application()) as running, running.connect() as gated:
         gated.sendall(b"GET /gated HTTP/1.1\r\nHost: test\r\n\r\n")
         assert running.app.entered.wait(5)

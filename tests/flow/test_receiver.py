@@ -33,10 +33,10 @@ from tests.support.door import (
     opened,
 )
 from web.app import create_app
+from web.http_server import serve
 from web.serving import address, body_limit
 from web.simulator.credentials import Credentials
 from web.simulator.notifications import Flaw
-from web.waitress_server import serve
 from worker.runtime import Runtime
 from worker.store import inbox, schema
 

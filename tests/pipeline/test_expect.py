@@ -22,12 +22,13 @@ from tests.support.results import (
     settings,
     store,
 )
+from tests.support.writing import write_document, write_failure
 from worker.domain.expectations import EARLIER_MATCH, GIVEN_UP_AFTER, TRYING_LASTS
 from worker.domain.model import Verdict
 from worker.domain.retry import Failure
 from worker.domain.states import EventType, ExpectationState, FailureKind, Outcome, Stage
 from worker.errors import UnknownSource
-from worker.pipeline import expect, operate, write
+from worker.pipeline import expect, operate
 from worker.pipeline.expect import BadExpectation, Expectations
 from worker.store import resources, sources
 from worker.store.engine import database_time
@@ -86,7 +87,7 @@ class Desk:
         """A worker does what is due."""
         taken = claim(self.database, key(external_id))
         with self.database.write() as session:
-            write.write_document(session, taken, reading(verdict), document({"verdict": str(verdict)}), SITUATION)
+            write_document(session, taken, reading(verdict), document({"verdict": str(verdict)}), SITUATION)
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_a_try_that_is_under_way_is_waited_for(desk):
 
     assert desk.state(expected) == ExpectationState.TRYING
     with desk.database.write() as session:
-        write.write_document(session, taken, reading(), document({"a": 1}), SITUATION)
+        write_document(session, taken, reading(), document({"a": 1}), SITUATION)
     desk.look()
     assert desk.state(expected) == ExpectationState.MET
 
@@ -197,7 +198,7 @@ def test_a_retrieve_that_parks_makes_it_overdue(desk):
     desk.look()
     taken = claim(desk.database, key("ver_1"))
     with desk.database.write() as session:
-        write.write_failure(session, taken, Failure(FailureKind.REJECTED, "422", http_status=422), SITUATION)
+        write_failure(session, taken, Failure(FailureKind.REJECTED, "422", http_status=422), SITUATION)
 
     desk.look()
 

@@ -358,7 +358,7 @@ def test_a_delivery_that_crosses_a_result_being_written_is_not_refused(postgres_
 
     with ThreadPoolExecutor(1) as pool:
         with suppress(OperationalError), postgres_database.write() as session:
-            lock_claimed(session, held)
+            lock_claimed(session, [held])
             sent = pool.submit(office.receiver._store, SOURCES["persona"], crossing)
             while not somebody_waits_for_a_lock(postgres_database):
                 threading.Event().wait(0.005)

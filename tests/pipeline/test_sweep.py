@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from tests.store.play import EARLY, OTHER, SOURCE, claim, now, set_resource, want
+from tests.store.play import EARLY, OTHER, SOURCE, claim, now, rows, set_resource, want
 from worker.pipeline.sweep import Sweeper
 from worker.store import leases, sources
 from worker.store.tables import leases as leases_table
@@ -95,3 +95,24 @@ def test_one_of_two_sweeps_and_the_other_takes_over_when_it_dies(database, rings
         session.execute(update(leases_table).where(leases_table.c.name == leases.SWEEP).values(expires_at=EARLY))
     assert other.sweep() == [SOURCE]
     assert rings.sweep() == []
+
+
+def test_a_leader_renews_its_lease_in_time_and_not_each_second(database, rings):
+    def lease():
+        [found] = [row for row in rows(database, leases_table) if row.name == leases.SWEEP]
+        return found
+
+    rings.sweep()
+    first = lease()
+    rings.sweep()
+    assert lease() == first
+
+    near = now(database) + leases.SWEEP_RENEWED
+    with database.write() as session:
+        session.execute(update(leases_table).where(leases_table.c.name == leases.SWEEP).values(expires_at=near))
+    assert Rings(database).sweep() == []
+    assert lease().expires_at == near, "another one leaves it alone while it lasts"
+
+    rings.sweep()
+    assert lease().holder == first.holder
+    assert lease().expires_at > near

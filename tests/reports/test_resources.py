@@ -21,6 +21,7 @@ from tests.support.results import (
 from worker.domain.states import Cause, DeliveryState, FailureKind, ResourceState
 from worker.reports import events, resources
 from worker.reports.resources import AttemptFilter, DeliveryFilter, ResourceFilter
+from worker.store import query_work
 
 
 def listed(database, wanted=None, limit=50):
@@ -200,3 +201,36 @@ def test_what_an_operator_asked_for_has_its_own_cause(database):
 
     [found] = listed(database)
     assert (found.cause, found.wanted, found.retrieved) == ("retrieval", 1, 0)
+
+
+@pytest.fixture
+def short_looks(monkeypatch):
+    """Lists that look at the newest three rows where they take only some: one, and two more."""
+    monkeypatch.setattr(query_work, "LOOKED_AT_ONCE", 1)
+    monkeypatch.setattr(query_work, "MOST_LOOKS", 3)
+
+
+def test_lists_look_for_what_is_rare_among_the_newest(database, short_looks):
+    """Else looking for an error that nobody had would read every attempt there ever was."""
+    for number in range(5):
+        receive(database, key(f"ver_{number}"))
+        store(database, key(f"ver_{number}"))
+
+    with database.read() as session:
+        attempts = resources.attempts(session, AttemptFilter(outcome="stored"), limit=50)
+        deliveries = resources.deliveries(session, DeliveryFilter(state=DeliveryState.ACCEPTED), limit=50)
+        every_attempt = resources.attempts(session, AttemptFilter(), limit=50)
+    assert [item.external_id for item in attempts] == ["ver_4", "ver_3", "ver_2"]
+    assert len(deliveries) == 3
+    assert len(every_attempt) == len(listed(database)) == 5
+    assert [item.external_id for item in listed(database, ResourceFilter(kind=KIND))] == ["ver_4", "ver_3", "ver_2"]
+
+
+def test_what_is_parked_is_found_however_old(database, short_looks):
+    fail(database, key("ver_old"), FailureKind.REJECTED)
+    for number in range(5):
+        store(database, key(f"ver_{number}"))
+
+    [parked] = listed(database, ResourceFilter(state=ResourceState.PARKED, source=SOURCE))
+    assert parked.external_id == "ver_old"
+    assert listed(database, ResourceFilter(reason=parked.park_reason)) == (parked,)

@@ -22,11 +22,12 @@ from tests.support.results import (
     store,
     want,
 )
+from tests.support.writing import write_document
 from worker.domain.states import Outcome, Stage
-from worker.pipeline import write
 from worker.reports import results
 from worker.reports.cursor import BadCursor, decode, encode
 from worker.reports.results import ResultFilter
+from worker.store import query_results
 from worker.store.query_results import Position
 
 EVERYTHING = ResultFilter()
@@ -99,6 +100,45 @@ def test_filters_narrow_the_list(database, wanted, expected):
 
     assert ids(page(database, wanted)) == expected
     assert ids(page(database, wanted, newest_first=True)) == expected[::-1]
+
+
+@pytest.fixture
+def short_looks(monkeypatch):
+    """Pages that look at three results where they take only some."""
+    monkeypatch.setattr(query_results, "MOST_LOOKED_AT", 3)
+
+
+def pages(database, wanted, **options):
+    """All pages of a list, by its cursors."""
+    found = [page(database, wanted, **options)]
+    while found[-1].next_cursor is not None:
+        found.append(page(database, wanted, after=found[-1].next_cursor, **options))
+    return [ids(one) for one in found]
+
+
+def test_a_page_of_what_is_rare_looks_so_far_and_the_next_goes_on_behind(database, short_looks):
+    """Else the first page of what hardly exists would read every result there is."""
+    rare = (1, 2, 8)
+    for number in range(10):
+        store(database, key(f"ver_{number}"), reading(REJECTED if number in rare else APPROVED))
+    wanted = ResultFilter(outcome=Outcome.REJECTED)
+
+    assert pages(database, wanted) == [["ver_1", "ver_2"], [], ["ver_8"], []]
+    assert pages(database, wanted, newest_first=True) == [["ver_8"], [], ["ver_2", "ver_1"], []]
+    assert pages(database, wanted, limit=1) == [["ver_1"], ["ver_2"], [], ["ver_8"]]
+    assert pages(database, ResultFilter(reference="nobody")) == [[]], "that has an index"
+    assert [len(one) for one in pages(database, EVERYTHING, limit=5)] == [5, 5], "nothing is passed over"
+    with database.read() as session:
+        found = results.newest(session, wanted, limit=2)
+    assert [item.external_id for item in found] == ["ver_8", "ver_2"]
+
+
+def test_a_page_of_what_is_rare_looks_no_further_than_the_time_that_was_asked_for(database, short_looks):
+    for number in range(5):
+        store(database, key(f"ver_{number}"))
+    since = page(database).items[2].updated_at
+
+    assert pages(database, ResultFilter(outcome=Outcome.REJECTED, updated_after=since)) == [[]]
 
 
 def test_updated_after_is_exclusive(database):
@@ -263,6 +303,6 @@ def test_a_late_write_of_another_resource_changes_nothing_here(database):
     time.sleep(0.003)
     store(database, key("ver_3"))
     with database.write() as session:
-        write.write_document(session, slow, reading(REJECTED), document({"slow": True}), SITUATION)
+        write_document(session, slow, reading(REJECTED), document({"slow": True}), SITUATION)
 
     assert ids(page(database)) == ["ver_1", "ver_3", "ver_2"]

@@ -156,7 +156,7 @@ def test_a_sink_lags_by_the_events_that_it_has_not_got(database):
     store(database, key("ver_2"))
     assert number_events(database) == 4
     with database.write() as session:
-        outbox.delivered(session, "log", [1, 2, 3])
+        outbox.delivered(session, "log", [1, 2, 3], position=3)
 
     found = read(database)
 

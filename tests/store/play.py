@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Row, Table, select, update
 
+from tests.support.writing import write_document, write_failure
 from worker.domain.documents import content_digest
 from worker.domain.model import Notification, Reading, ResourceKey, ResourceRef, Verdict
 from worker.domain.retry import Failure
 from worker.domain.states import AttemptOutcome, Cause, DeliveryState, FailureKind, Outcome, Priority, Stage
 from worker.domain.strict_json import Json
-from worker.pipeline import write
 from worker.pipeline.write import Situation
 from worker.store import inbox, outbox, resources
 from worker.store.engine import Database, Session, database_time
@@ -172,14 +172,14 @@ def store(
 ) -> AttemptOutcome:
     """Ends a claim with a document."""
     with database.write() as session:
-        return write.write_document(session, held, found or reading(), document(content or {"a": 1}), situation)
+        return write_document(session, held, found or reading(), document(content or {"a": 1}), situation)
 
 
 def fail(database: Database, held: Claim, failure: FailureKind | Failure, situation: Situation = SITUATION) -> None:
     """Ends a claim without one."""
     failure = failure if isinstance(failure, Failure) else Failure(failure, f"because of {failure}")
     with database.write() as session:
-        write.write_failure(session, held, failure, situation)
+        write_failure(session, held, failure, situation)
 
 
 def retrieved(

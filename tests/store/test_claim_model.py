@@ -20,13 +20,13 @@ from tests.store.claim_model import Model, Revision, Span, Work, aged
 from tests.store.claim_rows import Auditor, empty, pass_time
 from tests.store.play import APPROVED, CREATED, ERASED, LEASE, OTHER, REJECTED, SOURCE, arrival, document, key, undone
 from tests.store.play import reading as reading_of
+from tests.support.writing import write_document, write_failure
 from worker.domain.model import ResourceKey
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
 from worker.domain.states import Cause, FailureKind, Priority
 from worker.errors import ClaimLost
-from worker.pipeline import write
 from worker.pipeline.write import Situation
-from worker.store import inbox, resources, sources
+from worker.store import claims, inbox, resources, sources
 from worker.store.engine import Database, Session, database_time
 from worker.store.resources import Claim, Want
 
@@ -245,7 +245,7 @@ class Claims(RuleBasedStateMachine):
     def _note_fenced(self, call) -> None:
         with self.step():
             with self.database.write() as session:
-                resources.note_fenced(session, call.claim, database_time(session))
+                claims.note_fenced(session, call.claim, database_time(session))
             self.model.works[call.claim.key].fenced(call.claim)
         self.calls.remove(call)
 
@@ -369,10 +369,10 @@ def _claim(session: Session, source: str, limit: int) -> tuple[bool, list[Claim]
 
 def _write(session: Session, call: Call) -> object:
     if isinstance(call.answer, Failure):
-        return write.write_failure(session, call.claim, call.answer, call.situation)
+        return write_failure(session, call.claim, call.answer, call.situation)
     assert call.answer is not None
     found = reading_of(call.answer.verdict, updated=call.answer.updated)
-    return write.write_document(session, call.claim, found, document(call.answer.content), call.situation)
+    return write_document(session, call.claim, found, document(call.answer.content), call.situation)
 
 
 @pytest.fixture

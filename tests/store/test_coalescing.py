@@ -6,7 +6,7 @@ from tests.store.play import OTHER, SOURCE, claim, claim_one, key, now, resource
 from worker.domain.states import Cause
 from worker.store import resources
 from worker.store.engine import database_time
-from worker.store.resources import Want
+from worker.store.resources import Settled, Want
 
 PAUSE = {SOURCE: timedelta(seconds=30)}
 
@@ -22,7 +22,7 @@ def read(database):
     want(database)
     held = claim_one(database)
     with database.write() as session:
-        resources.settle(session, held, held.started_at, read_started_at=held.started_at)
+        resources.settle(session, [Settled(held, 1, held.started_at, None)], held.started_at)
 
 
 def test_what_was_never_read_is_due_at_once(database):

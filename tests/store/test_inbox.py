@@ -5,7 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from tests.store.play import BODY, LATE, OTHER, SOURCE, arrival, claim_one, fail, record, resource, rows, store, undone
 from worker.domain.states import DeliveryState, FailureKind, ReceiptStatus
@@ -182,3 +182,27 @@ def test_the_quarantine_keeps_the_newest_of_each_source_and_no_header_values(dat
     assert (kept[0].header_names, kept[0].body_sha256) == (["a", "b"], hashlib.sha256(b"x" * 5000).hexdigest())
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(quarantined_deliveries)).scalar_one() == len(kept) + 1
+
+
+@pytest.mark.postgres
+def test_a_repeat_of_what_is_just_being_pruned_is_kept_as_the_first(postgres_database, monkeypatch):
+    record(postgres_database, arrival("evt_1"))
+    look = inbox._recorded_before
+
+    def prune_then_look(session, arrivals):
+        with postgres_database.write() as other:
+            other.execute(delete(deliveries))
+        return look(session, arrivals)
+
+    again = arrival("evt_1", body=b"again")
+    with postgres_database.write() as session:
+        monkeypatch.setattr(inbox, "_recorded_before", once(prune_then_look, then=look))
+        [receipt] = inbox.record(session, [again])
+
+    assert (receipt.status, receipt.delivery_id) == ("accepted", again.id)
+    assert [row.body for row in rows(postgres_database, delivery_bodies)] == [b"again"]
+
+
+def once(first, then):
+    calls = iter([first])
+    return lambda *arguments: next(calls, then)(*arguments)

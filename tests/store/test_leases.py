@@ -47,3 +47,17 @@ def test_only_its_holder_gives_it_back(database):
 def test_one_of_many_gets_it(database):
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(lambda holder: acquire(database, f"h{holder}"), range(8))) == 1
+
+
+def test_how_long_it_still_stands_is_seen_without_writing(database):
+    def standing(holder, after):
+        with database.read() as session:
+            return leases.standing(session, "sweep", holder, now=EARLY + after)
+
+    nothing = timedelta(0)
+    assert standing("a", nothing) == nothing, "it was never taken"
+    acquire(database, "a")
+
+    assert standing("a", TEN / 2) == TEN / 2
+    assert standing("b", TEN / 2) is None
+    assert standing("a", TEN) == standing("b", TEN) == nothing

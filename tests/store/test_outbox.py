@@ -104,15 +104,26 @@ def test_a_sink_has_a_cursor_that_only_goes_forward(database):
             return outbox.sink_position(session, "log")
 
     assert position() == 0
-    for taken in ([1, 2, 3], [2], [], [3, 4]):
+    for taken, reached in (([1, 2, 3], 3), ([2], 2), ([], 0), ([3, 4], 4), ([], 6)):
         with database.write() as session:
-            outbox.delivered(session, "log", taken)
+            outbox.delivered(session, "log", taken, position=reached)
 
-    assert position() == 4
+    assert position() == 6, "what the sink does not want is passed over"
     attempts = {row.sequence: row.attempts for row in rows(database, event_deliveries)}
     assert attempts == {1: 1, 2: 2, 3: 2, 4: 1}
     with database.read() as session:
         assert outbox.sink_position(session, "other") == 0
+
+
+def test_who_is_behind_is_known_without_looking_at_events(database):
+    append(database, happened(1), happened(2))
+    number_all(database)
+    with database.write() as session:
+        outbox.delivered(session, "there", [1, 2], position=2)
+        outbox.delivered(session, "halfway", [1], position=1)
+
+    with database.read() as session:
+        assert outbox.behind(session, ["there", "halfway", "new"]) == {"halfway", "new"}
 
 
 WRITERS = 6

@@ -28,9 +28,9 @@ from tests.store.play import (
 from worker.domain.retry import POISON_CRASHES
 from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority, Step
 from worker.errors import ClaimLost
-from worker.store import resources, sources
+from worker.store import claims, resources, sources
 from worker.store.engine import database_time
-from worker.store.resources import Want
+from worker.store.resources import Settled, Want
 from worker.store.tables import attempts, versions
 from worker.store.tables import events as events_table
 from worker.store.tables import resources as table
@@ -258,7 +258,7 @@ def outlived(database):
 
 
 def settle(session, held):
-    resources.settle(session, held, held.started_at)
+    resources.settle(session, [Settled(held, 1, held.started_at, None)], held.started_at)
 
 
 def postpone(session, held):
@@ -269,7 +269,7 @@ def park(session, held):
     resources.park(session, held, held.started_at, resources.Parked("bug", Step.WRITE, "0" * 16, "no matter"))
 
 
-@pytest.mark.parametrize("end", [settle, postpone, park, resources.lock_claimed])
+@pytest.mark.parametrize("end", [settle, postpone, park])
 def test_a_lost_claim_can_end_nothing(database, outlived, end):
     before = resource(database)
 
@@ -295,7 +295,7 @@ def test_a_worker_that_was_slow_and_not_dead_takes_its_crash_back(database, outl
 
     for _ in range(2):
         with database.write() as session:
-            resources.note_fenced(session, outlived, database_time(session))
+            claims.note_fenced(session, outlived, database_time(session))
 
     assert resource(database).crashes == 0, "and never fewer than none"
     assert [row.outcome for row in rows(database, attempts)] == ["fenced", None]
@@ -304,7 +304,7 @@ def test_a_worker_that_was_slow_and_not_dead_takes_its_crash_back(database, outl
 def test_failures_of_a_kind_are_counted_back_to_the_first_of_another(database):
     def in_a_row(kind):
         with database.read() as session:
-            return resources.failed_in_a_row(session, held, kind)
+            return claims.failed_in_a_row(session, held, kind)
 
     held = wanted_and_claimed(database)
     assert in_a_row(FailureKind.CONFLICT) == 0
@@ -391,7 +391,7 @@ def test_claiming_uses_the_index(database):
 def test_attempt_outcomes_are_written(database):
     held = wanted_and_claimed(database)
     with database.write() as session:
-        resources.finish_attempt(session, held, held.started_at, AttemptOutcome.FENCED, detail="x\x00", http_status=200)
+        claims.finish_attempt(session, held, held.started_at, AttemptOutcome.FENCED, detail="x\x00", http_status=200)
 
     [attempt] = rows(database, attempts)
     assert (attempt.outcome, attempt.detail, attempt.http_status) == ("fenced", "x\ufffd", 200)

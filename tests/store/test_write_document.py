@@ -41,6 +41,7 @@ from tests.store.play import (
     want,
     wanted_and_claimed,
 )
+from tests.support.writing import write_document
 from worker.domain.model import Check, Drift
 from worker.domain.states import AttemptOutcome, CheckOutcome, FailureKind, Priority
 from worker.domain.strict_json import Json
@@ -343,7 +344,7 @@ def test_what_no_database_holds_is_replaced_in_the_copy_and_kept_in_the_evidence
 def test_a_version_keeps_exactly_the_bytes_that_came(database, body):
     held = wanted_and_claimed(database)
     with database.write() as session:
-        write.write_document(session, held, reading(), replace(document({}), body=body), SITUATION)
+        write_document(session, held, reading(), replace(document({}), body=body), SITUATION)
 
     with database.read() as session:
         assert results.version_body(session, held.resource_id, 1) == body
@@ -362,7 +363,7 @@ def test_an_interrupted_write_leaves_the_claim_and_nothing_else(database):
     before = resource(database)
 
     with undone(database) as session:
-        write.write_document(session, held, reading(related=related("rep_1")), document({}), SITUATION)
+        write_document(session, held, reading(related=related("rep_1")), document({}), SITUATION)
 
     assert resource(database) == before
     assert rows(database, versions) == rows(database, events) == []
@@ -383,7 +384,7 @@ def test_the_last_answer_of_a_window_does_not_cross_one_that_is_told_to_wait(pos
     last = replace(SITUATION, exhausted_for=timedelta(seconds=30))
 
     with ThreadPoolExecutor(1) as pool, postgres_database.write() as session:
-        resources.lock_claimed(session, other)
+        resources.lock_claimed(session, [other])
         named = reading(related=(other.key.ref,))
         writing = pool.submit(store, postgres_database, held, None, named, last)
         wait_until(lambda: _somebody_waits(postgres_database))

@@ -21,6 +21,7 @@ from worker.pipeline import receive
 from worker.runtime import Runtime
 from worker.settings import Settings
 from worker.store import schema
+from worker.store.types import unpacked
 
 PROVIDERS = ("persona", "verifik", "gu1", "yoti")
 LONGEST_BODY = 4_000
@@ -75,7 +76,9 @@ class Door:
             WHERE d.id = '{uuid.UUID(delivery_id).hex}'
         """  # noqa: S608 - hex digits
         [row] = rows(self.database_url, statement)
-        return row
+        stored = row["body"]
+        assert isinstance(stored, bytes)
+        return {**row, "body": unpacked(stored)}
 
     def deliveries(self) -> int:
         return int(str(rows(self.database_url, "SELECT count(*) AS n FROM deliveries")[0]["n"]))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import uuid_utils.compat
 
+from tests.support.writing import write_document, write_failure
 from worker.domain.model import Check, Notification, Reading, ResourceKey, ResourceRef, Verdict
 from worker.domain.retry import Failure
 from worker.domain.states import (
@@ -106,7 +107,7 @@ def store(
     taken = claim(database, wanted)
     with database.write() as session:
         told = document(content if content is not None else {"told_at": time.monotonic_ns()})
-        return write.write_document(session, taken, read or reading(), told, SITUATION)
+        return write_document(session, taken, read or reading(), told, SITUATION)
 
 
 def fail(
@@ -117,7 +118,7 @@ def fail(
     taken = claim(database, wanted)
     with database.write() as session:
         failure = Failure(kind, f"the provider answered {status}", http_status=status)
-        write.write_failure(session, taken, failure, SITUATION)
+        write_failure(session, taken, failure, SITUATION)
 
 
 def receive(database: Database, *named: ResourceKey, state: DeliveryState = DeliveryState.ACCEPTED) -> str:

@@ -212,7 +212,8 @@ class Event(_Answer):
 
 
 class Results(_Answer):
-    """A page of results. `next_cursor` is null at the end of the list."""
+    """A page of results. `next_cursor` is null at the end of the list, and only there: with a filter a page may hold
+    fewer than `limit` items, or none, because it looks at so many results and no more."""
 
     items: list[Result]
     next_cursor: str | None
@@ -295,7 +296,8 @@ class Expectation(_Answer):
 
 
 class Expectations(_Answer):
-    """A page of expected results. `next_cursor` is null at the end of the list."""
+    """A page of expected results. `next_cursor` is null at the end of the list, and only there: with a `source` a page
+    may hold fewer than `limit` items, or none."""
 
     items: list[Expectation]
     next_cursor: str | None

@@ -182,6 +182,26 @@ def _redis(url: str) -> Check:
     return Check("redis", OK, f"{masked_url(url)} answers")
 
 
+def sink_checks(settings: Settings) -> Iterator[Check]:
+    """Whether each Redis stream could be written to."""
+    for name, sink in settings.complete_sinks.items():
+        if sink.type == "redis_stream" and sink.url is not None:
+            yield _stream(f"sink {name}", sink.url.get_secret_value(), sink.stream)
+
+
+def _stream(name: str, url: str, stream: str) -> Check:
+    try:
+        with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=None) as client:
+            held = client.type(stream)
+    except redis.RedisError as error:
+        detail = f"{masked_url(url)} does not answer ({type(error).__name__}); its events wait in the database"
+        return Check(name, WARN, detail, "check the sink's url, and that its server runs")
+    if held not in (b"stream", b"none"):
+        detail = f"{stream} at {masked_url(url)} is no stream"
+        return Check(name, FAIL, detail, "name another stream, or delete that key")
+    return Check(name, OK, f"{masked_url(url)} answers")
+
+
 def source_checks(runtime: Runtime, *, offline: bool) -> Iterator[Check]:
     """Whether each source can take webhooks, and whether its provider accepts its credential."""
     sources = list(runtime.settings.sources.values())

@@ -16,7 +16,7 @@ from worker.runtime import Runtime
 @click.option("--offline", is_flag=True, help="Ask no provider whether the credentials work.")
 @json_option
 def doctor(offline: bool, as_json: bool) -> None:
-    """Check settings, database, spool, broker, clock and each source's credential. Changes nothing."""
+    """Check settings, database, spool, broker, clock, sinks and each source's credential. Changes nothing."""
     found = list(_examine(offline=offline))
     show_list("doctor", found, ("name", "state", "detail", "todo"), as_json=as_json)
     if any(check.state == checks.FAIL for check in found):
@@ -34,6 +34,7 @@ def _examine(*, offline: bool) -> Iterator[Check]:
         yield from checks.database_checks(runtime)
         yield from checks.spool_checks(runtime.settings)
         yield from checks.broker_checks(runtime)
+        yield from checks.sink_checks(runtime.settings)
         yield from checks.source_checks(runtime, offline=offline)
     finally:
         runtime.database.dispose()

@@ -26,8 +26,8 @@ COLUMNS = ("deadline", "source", "kind", "external_id", "reference", "state", "f
 def expectations(source: str | None, state: str | None, limit: int, as_json: bool) -> None:
     """List expected results, latest deadline first."""
     with opened() as runtime, runtime.database.read() as session:
-        page = reports.page(session, ExpectationFilter(source, state), limit=limit, newest_first=True)
-    show_list("expectations", page.items, COLUMNS, as_json=as_json)
+        found = reports.newest(session, ExpectationFilter(source, state), limit=limit)
+    show_list("expectations", found, COLUMNS, as_json=as_json)
 
 
 @click.command(epilog="Example: verisink expect persona-live inquiry inq_123 --by 2026-01-31T12:00:00Z")

@@ -33,10 +33,10 @@ def results(updated_after: datetime | None, limit: int, as_json: bool, **filters
     """List results, last changed first."""
     with opened() as runtime, runtime.database.read() as session:
         wanted = ResultFilter(**filters, updated_after=updated_after)
-        page = verdicts.page(session, wanted, limit=limit, newest_first=True)
+        found = verdicts.newest(session, wanted, limit=limit)
     show_list(
         "results",
-        page.items,
+        found,
         ("source", "kind", "external_id", "reference", "stage", "outcome", "final", "version", "updated_at"),
         as_json=as_json,
     )
@@ -70,7 +70,7 @@ def resources(
 @json_option
 @guarded
 def deliveries(source: str | None, state: str | None, event_type: str | None, limit: int, as_json: bool) -> None:
-    """List what the providers sent, newest first."""
+    """List what the providers sent, newest first. Filters look at the newest 100,000, and for unreadable at all."""
     with opened() as runtime, runtime.database.read() as session:
         found = work.deliveries(session, DeliveryFilter(source, state, event_type), limit=limit)
     columns = ("received_at", "source", "event_type", "event_id", "state", "reason", "repeats", "id")
@@ -85,7 +85,7 @@ def deliveries(source: str | None, state: str | None, event_type: str | None, li
 @json_option
 @guarded
 def attempts(source: str | None, outcome: str | None, error: str | None, limit: int, as_json: bool) -> None:
-    """List retrieve calls and how they ended, newest first."""
+    """List retrieve calls and how they ended, newest first. Filters look at the newest 100,000."""
     with opened() as runtime, runtime.database.read() as session:
         found = work.attempts(session, AttemptFilter(source, outcome, error), limit=limit)
     columns = (

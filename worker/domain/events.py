@@ -41,6 +41,23 @@ class Event:
         return str(uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts)))
 
 
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events somebody wants to hear of. What is empty lets everything through; the rest must all hold."""
+
+    types: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset()
+
+    def passes(self, event: Event) -> bool:
+        """Whether the event is wanted."""
+        asked = ((self.types, event.type), (self.sources, event.source), (self.kinds, event.kind))
+        return all(not wanted or found in wanted for wanted, found in asked)
+
+
+EVERYTHING = EventFilter()
+
+
 def types_for(previous: Verdict | None, current: Verdict) -> tuple[EventType, ...]:
     """The event types for a new version: what a reader of the result before must be told."""
     if previous is None:

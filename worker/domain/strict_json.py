@@ -100,7 +100,8 @@ _DECODER = json.JSONDecoder(
 def member(value: Json, *path: str) -> Json:
     """The value below `value` at `path`, or None where any step is missing or no object."""
     for name in path:
-        if not isinstance(value, Mapping):
+        # A dictionary is told by its type; whether something is a mapping takes a search.
+        if type(value) is not dict and not isinstance(value, Mapping):
             return None
         value = value.get(name)
     return value

@@ -6,16 +6,14 @@ it, and everything else only a share, so that a replay of thousands never leaves
 clock is in no library that we know; a host whose clock is wrong must not spend or block the others' budget.)
 """
 
+import pkgutil
 import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from worker.clock import monotonic
 from worker.domain.states import Priority
@@ -30,26 +28,8 @@ seconds; with less, a replay would take much longer for nothing."""
 AWAY_SECONDS = 5.0
 """For so long a Redis that failed is not asked again: each question to one that hangs costs a second."""
 
-_GRANT = """
-local now = redis.call('TIME')
-now = now[1] * 1000000 + now[2]
-for _, key in ipairs(KEYS) do
-    while true do
-        local oldest = redis.call('LINDEX', key, 0)
-        if not oldest or tonumber(oldest) > now - ARGV[1] * 1000000 then break end
-        redis.call('LPOP', key)
-    end
-end
-local free = math.max(0, ARGV[2] - redis.call('LLEN', KEYS[1]))
-local free_low = math.max(0, math.min(free, ARGV[3] - redis.call('LLEN', KEYS[2])))
-local calls = math.min(free, tonumber(ARGV[4]))
-local low = math.min(free_low, calls, tonumber(ARGV[5]))
-for place, count in ipairs({calls, low}) do
-    for _ = 1, count do redis.call('RPUSH', KEYS[place], string.format('%.0f', now)) end
-    redis.call('EXPIRE', KEYS[place], ARGV[1] + 1)
-end
-return {calls, low, free - calls, math.min(free_low - low, free - calls)}
-"""
+_SHARED = "worker.pipeline.shared_budget:RedisWindow"
+"""By its name, so that a process that shares nothing loads no Redis client."""
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +50,10 @@ class Limit:
 
     calls: int
     low: int
+
+
+class WindowAway(Exception):
+    """The store of the shared budgets did not answer. Its text is the class of the client's error, and no more."""
 
 
 class _Window(Protocol):
@@ -94,7 +78,7 @@ class Budgets:
             for slug, source in sources.items()
         }
         self._local = _MemoryWindow()
-        self._shared = _RedisWindow(redis_url) if redis_url is not None else None
+        self._shared: _Window | None = pkgutil.resolve_name(_SHARED)(redis_url) if redis_url is not None else None
         self._away_until = 0.0
         self._away_seconds = away_seconds
 
@@ -103,7 +87,7 @@ class Budgets:
         window = self._window()
         try:
             return window.grant(source, self._limits[source], calls, low)
-        except redis.RedisError as error:
+        except WindowAway as error:
             self._note_away(source, error)
             return self._local.grant(source, self._limits[source], calls, low)
 
@@ -114,7 +98,7 @@ class Budgets:
         window = self._window()
         try:
             window.give_back(source, calls, low)
-        except redis.RedisError as error:
+        except WindowAway as error:
             # They are missing for a minute, which only makes us slower.
             self._note_away(source, error)
 
@@ -134,9 +118,9 @@ class Budgets:
     def _window(self) -> _Window:
         return self._local if self._shared is None or monotonic() < self._away_until else self._shared
 
-    def _note_away(self, source: str, error: Exception) -> None:
+    def _note_away(self, source: str, error: WindowAway) -> None:
         self._away_until = monotonic() + self._away_seconds
-        log.warning("budget_store_unavailable", source=source, error=type(error).__name__)
+        log.warning("budget_store_unavailable", source=source, error=str(error))
 
 
 class _MemoryWindow:
@@ -168,27 +152,3 @@ class _MemoryWindow:
         while spent and spent[0] <= now - WINDOW_SECONDS:
             spent.popleft()
         return spent
-
-
-class _RedisWindow:
-    """Two lists of times a source, by Redis's own clock."""
-
-    def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), decode_responses=True
-        )
-        self._script = self._client.register_script(_GRANT)
-
-    def grant(self, source: str, limit: Limit, calls: int, low: int) -> Grant:
-        found = self._script(keys=self._keys(source), args=[WINDOW_SECONDS, limit.calls, limit.low, calls, low])
-        return Grant(*(int(number) for number in found))
-
-    def give_back(self, source: str, calls: int, low: int) -> None:
-        for key, count in zip(self._keys(source), (calls, low), strict=True):
-            if count > 0:
-                self._client.rpop(key, count)
-
-    @staticmethod
-    def _keys(source: str) -> list[str]:
-        # The braces keep both on one node of a Redis cluster.
-        return [f"verisink:{{budget:{source}}}:calls", f"verisink:{{budget:{source}}}:low"]

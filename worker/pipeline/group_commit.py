@@ -7,9 +7,11 @@ that arrive meanwhile form the next group, and its first member commits for all.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from worker.errors import IntakeUnavailable, NotCommitted
+from worker.pipeline.waiting import THREADS, Event, Waiter
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -22,12 +24,14 @@ MOST_WAITING = 2000
 
 
 class _Ticket(Generic[Item, Answer]):
-    def __init__(self, item: Item) -> None:
+    __slots__ = ("answer", "error", "item", "leads", "wake")
+
+    def __init__(self, item: Item, wake: Event) -> None:
         self.item = item
         self.answer: Answer | None = None
         self.error: Exception | None = None
         self.leads = False
-        self.wake = threading.Event()
+        self.wake = wake
 
     def resolve(self) -> Answer:
         if self.error is not None:
@@ -41,14 +45,19 @@ class GroupCommit(Generic[Item, Answer]):
     """Hands groups of items to `commit`, which answers for each in order, or raises for all of them.
 
     `passing` names the errors that mean the database is away: then nobody's item is at fault. Any other error of a
-    group is traced to its item by committing each alone.
+    group is traced to its item by committing each alone. `waiter` is how its callers wait.
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[Item]], Sequence[Answer]], *, passing: tuple[type[Exception], ...]
+        self,
+        commit: Callable[[Sequence[Item]], Sequence[Answer]],
+        *,
+        passing: tuple[type[Exception], ...],
+        waiter: Waiter = THREADS,
     ) -> None:
         self._commit = commit
         self._passing = passing
+        self._waiter = waiter
         self._lock = threading.Lock()
         self._waiting: deque[_Ticket[Item, Answer]] = deque()
         self._busy = False
@@ -56,7 +65,7 @@ class GroupCommit(Generic[Item, Answer]):
     def submit(self, item: Item, wait_seconds: float) -> Answer:
         """The answer for `item` once its group is committed. Raises what `commit` raised, NotCommitted when the time is
         over, or IntakeUnavailable."""
-        ticket: _Ticket[Item, Answer] = _Ticket(item)
+        ticket: _Ticket[Item, Answer] = _Ticket(item, self._waiter.event())
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
                 raise IntakeUnavailable("too many requests are waiting")
@@ -87,7 +96,7 @@ class GroupCommit(Generic[Item, Answer]):
         with self._lock:
             group = [own, *(self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP - 1)))]
         try:
-            self._commit_group(group)
+            self._waiter.aside(partial(self._commit_group, group))
         finally:
             self._hand_over()
             for ticket in group:

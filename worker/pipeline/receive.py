@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 import uuid_utils.compat
@@ -28,6 +29,7 @@ from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
 from worker.pipeline.spooling import Spooling
+from worker.pipeline.waiting import THREADS, Waiter
 from worker.providers.base import InboundRequest, Provider, body_digest
 from worker.settings import Source
 from worker.store import inbox
@@ -55,6 +57,12 @@ QUARANTINE_PAUSE = 0.2
 """Seconds between two refused requests of a source that are kept and logged. Anybody can send bad requests; they must
 fill neither our disk's time nor our log."""
 
+MOST_QUARANTINES = 4
+"""Refused requests that are being kept at once. Against a slow database they must not take what commits need."""
+
+NEWS = frozenset({ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE})
+"""What there may be work for."""
+
 KEPT_HEADERS = frozenset(
     {
         "content-type",
@@ -75,7 +83,7 @@ log = structlog.get_logger(__name__)
 
 
 class Receiver:
-    """Takes deliveries for the configured sources. Thread-safe: each request calls `receive` from its own thread."""
+    """Takes deliveries for the configured sources. Thread-safe; `waiter` is how its callers wait."""
 
     def __init__(
         self,
@@ -85,17 +93,21 @@ class Receiver:
         nudge: Callable[[str], None],
         *,
         spooling: Spooling | None = None,
+        waiter: Waiter = THREADS,
     ) -> None:
         self._database = database
         self._sources = sources
         self._providers = providers
         self._nudge = nudge
         self._spooling = spooling
-        self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=AWAY)
+        self._waiter = waiter
+        self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=AWAY, waiter=waiter)
         self._bursts = Bursts({slug: timedelta(seconds=source.coalesce_seconds) for slug, source in sources.items()})
         self._quarantine_from: dict[str, float] = {}
         self._refusals: Counter[str] = Counter()
         self._refusals_lock = threading.Lock()
+        self._quarantines = threading.BoundedSemaphore(MOST_QUARANTINES)
+        self._counters: dict[tuple[str, str], metrics.Child] = {}
 
     def source(self, slug: str) -> Source:
         """The configured source. Raises UnknownSource."""
@@ -113,17 +125,23 @@ class Receiver:
         try:
             provider.authenticate(source, request, unix_seconds())
         except AuthenticationFailed as refusal:
-            metrics.DELIVERIES.labels(slug, "refused").inc()
+            self._counted(slug, "refused").inc()
             self._quarantine(slug, str(refusal), request)
             raise
         self._bursts.note(slug)
-        with metrics.ACK_SECONDS.time():
-            receipt = self._store(source, _arrival(source, provider, request))
-        metrics.DELIVERIES.labels(slug, receipt.status).inc()
+        began = monotonic()
+        receipt = self._store(source, _arrival(source, provider, request))
+        metrics.ACK_SECONDS.observe(monotonic() - began)
+        self._counted(slug, receipt.status).inc()
         log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
-        if receipt.status in (ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE) and not receipt.spooled:
-            self._nudge(slug)
         return receipt
+
+    def _counted(self, slug: str, status: str) -> metrics.Child:
+        """The counter of this outcome. Looking it up among its labels takes longer than counting."""
+        try:
+            return self._counters[slug, status]
+        except KeyError:
+            return self._counters.setdefault((slug, status), metrics.DELIVERIES.labels(slug, status))
 
     def _store(self, source: Source, arrival: Arrival) -> Receipt:
         try:
@@ -138,10 +156,10 @@ class Receiver:
         try:
             return self._commit_or_keep(arrival)
         except IntakeUnavailable:
-            metrics.DELIVERIES.labels(arrival.source, "unavailable").inc()
+            self._counted(arrival.source, "unavailable").inc()
             raise
         except UNAVAILABLE as error:
-            metrics.DELIVERIES.labels(arrival.source, "unavailable").inc()
+            self._counted(arrival.source, "unavailable").inc()
             log.error("delivery_not_stored", source=arrival.source, error=type(error).__name__)
             raise IntakeUnavailable("the database is not available") from None
 
@@ -170,7 +188,12 @@ class Receiver:
 
     def _record_once(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         with self._database.write() as session:
-            return inbox.record(session, arrivals, self._bursts.pauses())
+            receipts = inbox.record(session, arrivals, self._bursts.pauses())
+        # Once for the group, and only now that workers can see it.
+        told = {arrival.source for arrival, receipt in zip(arrivals, receipts, strict=True) if receipt.status in NEWS}
+        for source in told:
+            self._nudge(source)
+        return receipts
 
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
         now = monotonic()
@@ -183,11 +206,19 @@ class Receiver:
         log.warning("delivery_refused", source=slug, reason=reason, refusals=refusals)
         if self._spooling is not None and self._spooling.away:
             return
+        if not self._quarantines.acquire(blocking=False):
+            log.warning("quarantine_not_stored", source=slug, error="the database is slow")
+            return
         try:
-            with self._database.write() as session:
-                inbox.quarantine(session, slug, reason, request.body, list(request.headers))
+            self._waiter.aside(partial(self._keep_refused, slug, reason, request))
         except UNAVAILABLE as error:
             log.warning("quarantine_not_stored", source=slug, error=type(error).__name__)
+        finally:
+            self._quarantines.release()
+
+    def _keep_refused(self, slug: str, reason: str, request: InboundRequest) -> None:
+        with self._database.write() as session:
+            inbox.quarantine(session, slug, reason, request.body, list(request.headers))
 
 
 def _arrival(source: Source, provider: Provider, request: InboundRequest) -> Arrival:

@@ -86,7 +86,7 @@ def write(session: Session, found: Examined, now: datetime) -> ItemOutcome | Non
     outcome = _project(session, found, before, now)
     source, ref = found.version.key.source, found.version.key.ref
     if not found.says_nothing_new(before):
-        sources.note_drift(session, source, ref.kind, found.reading.drift, now)
+        sources.note_drift(session, source, ref.kind, set(found.reading.drift), now)
     want = Want(found.version.provider, found.version.environment, Cause.DISCOVERED, Priority.REPLAY)
     resources.mark_wanted(session, {ResourceKey(source, one): want for one in found.news}, now)
     return outcome

@@ -8,33 +8,39 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeAlias
 
 import structlog
 
 from worker import metrics
 from worker.clock import monotonic, unix_seconds
-from worker.domain.model import Reading
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, FailureKind, Priority
-from worker.errors import ClaimLost, ConfigurationError, NothingFound, UnexpectedDocument, UnreadableJson
+from worker.errors import (
+    ConfigurationError,
+    IntakeUnavailable,
+    NothingFound,
+    UnexpectedDocument,
+    UnreadableJson,
+    ValueRefused,
+)
 from worker.log import where
 from worker.pipeline import write
 from worker.pipeline.budget import Budgets, Grant
+from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
 from worker.pipeline.read import MOST_DRIFT as MOST_DRIFT
 from worker.pipeline.read import read_document as read_document
+from worker.pipeline.write import Brought, Landed
 from worker.providers.base import Provider
 from worker.providers.client import Answer, ProviderClient, RetrieveFailed
 from worker.settings import Settings, Source
-from worker.store import resources, sources
+from worker.store import claims, resources, sources
+from worker.store.claims import Claim
 from worker.store.engine import UNAVAILABLE, Database, Session, database_time, is_refusal
-from worker.store.resources import Claim
-from worker.store.results import Document
 
 CHUNK = 50
 """Resources claimed at once. More would lie claimed behind slow calls while another worker is idle."""
@@ -51,11 +57,16 @@ WRITE_SHARE = 0.5
 WRITE_PAUSE = 0.25
 """Seconds before the first try to write again; doubled each time, so that a restart of the database is outlived."""
 
+GATHER_ABOVE = 0.75
+GATHER_SECONDS = 0.005
+"""With more than so many slots taken, a look waits for more calls to land: those that were written together land
+together, and to claim one at a time costs several times as much."""
+
 LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
 
-Outcome: TypeAlias = tuple[Reading, Document] | Failure
-"""What an attempt brought: a document and how it reads, or why there is none."""
+AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, IntakeUnavailable)
+"""What writing ends with when the database is away or too slow."""
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +122,7 @@ class _Pump:
         self._flights: dict[Future[None], Priority] = {}
         self.looked_at = monotonic()
         self._pool: ThreadPoolExecutor | None = None
+        self._writes: GroupCommit[Landed, AttemptOutcome] = GroupCommit(self._write, passing=AWAY)
 
     def run(self) -> None:
         self._again.set()
@@ -140,7 +152,8 @@ class _Pump:
             # A call that landed after the look has made room for what the look had none for.
             if not claimed and not self._flights and (over or not self._again.is_set()):
                 return
-            self._again.wait(IDLE_LOOK)
+            if self._again.wait(IDLE_LOOK) and len(self._flights) > self._slots * GATHER_ABOVE:
+                time.sleep(GATHER_SECONDS)
 
     def _start_calls(self) -> int:
         self.looked_at = monotonic()
@@ -239,7 +252,7 @@ class _Pump:
             log.error("retrieve_bug", error=where(error))
             return Failure(FailureKind.BUG, where(error))
 
-    def _read(self, claim: Claim, body: bytes) -> Outcome:
+    def _read(self, claim: Claim, body: bytes) -> Brought:
         """Read the answer. Whatever goes wrong comes back as a Failure."""
         try:
             return read_document(self._parts.providers[self._source.provider], self._source, claim.key.ref, body)
@@ -251,20 +264,14 @@ class _Pump:
             log.error("retrieve_bug", error=where(error))
             return Failure(FailureKind.BUG, where(error))
 
-    def _record(self, claim: Claim, outcome: Outcome, situation: write.Situation) -> None:
+    def _record(self, claim: Claim, brought: Brought, situation: write.Situation) -> None:
         """Write the outcome. A database that is away is waited for while the claim lasts; then somebody else calls."""
         ends = monotonic() + self._parts.settings.lease_seconds * WRITE_SHARE
         pause = WRITE_PAUSE
         while True:
             try:
-                written = self._write(claim, outcome, situation)
-            except ClaimLost:
-                log.warning("attempt_fenced")
-                written = AttemptOutcome.FENCED
-            except UNAVAILABLE as error:
-                if is_refusal(error) and not (isinstance(outcome, Failure) and outcome.kind is FailureKind.BUG):
-                    outcome = Failure(FailureKind.BUG, where(error))
-                    continue
+                written = self._writes.submit(Landed(claim, brought, situation), max(ends - monotonic(), WRITE_PAUSE))
+            except AWAY as error:
                 if monotonic() + pause > ends or self._stopping:
                     log.error("attempt_not_written", error=type(error).__name__)
                     return
@@ -273,28 +280,41 @@ class _Pump:
                 pause *= 2
                 continue
             except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-                log.error("write_bug", error=where(error))
-                if isinstance(outcome, Failure) and outcome.kind is FailureKind.BUG:
+                place = str(error) if isinstance(error, ValueRefused) else where(error)
+                log.error("write_bug", error=place)
+                if isinstance(brought, Failure) and brought.kind is FailureKind.BUG:
                     return
-                outcome = Failure(FailureKind.BUG, where(error))
+                brought = Failure(FailureKind.BUG, place)
                 continue
-            self._note_written(written, outcome if isinstance(outcome, Failure) else None)
+            self._note_written(written, brought if isinstance(brought, Failure) else None)
             return
 
     def _note_written(self, written: AttemptOutcome, failure: Failure | None) -> None:
         error = failure.kind if failure else None
         log.info("attempt_written", outcome=written, error=error)
         metrics.ATTEMPTS.labels(self._source.slug, written, error or "").inc()
-        self._parts.published()
+        if written not in (AttemptOutcome.UNCHANGED, AttemptOutcome.FENCED):
+            self._parts.published()
 
-    def _write(self, claim: Claim, outcome: Outcome, situation: write.Situation) -> AttemptOutcome:
+    def _write(self, landed: Sequence[Landed]) -> list[AttemptOutcome]:
         try:
             with self._parts.database.write() as session:
-                if isinstance(outcome, Failure):
-                    return write.write_failure(session, claim, outcome, situation)
-                reading, document = outcome
-                return write.write_document(session, claim, reading, document, situation)
-        except ClaimLost:
-            with self._parts.database.write() as session:
-                resources.note_fenced(session, claim, database_time(session))
+                outcomes = write.write(session, landed)
+        except UNAVAILABLE as error:
+            if is_refusal(error):
+                # It is about a value and not about the database: the group is written one by one, to find out whose.
+                raise ValueRefused(where(error)) from error
             raise
+        for item, outcome in zip(landed, outcomes, strict=True):
+            if outcome is AttemptOutcome.FENCED:
+                self._note_fenced(item.claim)
+        return outcomes
+
+    def _note_fenced(self, claim: Claim) -> None:
+        log.warning("attempt_fenced", source=self._source.slug, resource=claim.resource_id, attempt=claim.attempt)
+        try:
+            with self._parts.database.write() as session:
+                claims.note_fenced(session, claim, database_time(session))
+        except UNAVAILABLE as error:
+            # It stays a crash in the books. The others of its group are written, and must hear so.
+            log.warning("attempt_fenced_not_noted", source=self._source.slug, error=type(error).__name__)

@@ -19,6 +19,7 @@ from worker.errors import IntakeUnavailable, SchemaMismatch, SpoolUnusable
 from worker.log import where
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import pack, unpack, unread
+from worker.pipeline.waiting import THREADS, Waiter
 from worker.store import inbox, schema, spool
 from worker.store.engine import REFUSED, UNAVAILABLE, Database, Session, is_deadlock, is_refusal
 from worker.store.inbox import Arrival, Receipt
@@ -51,12 +52,14 @@ class Spooling:
         database: Database,
         nudge: Callable[[str], None],
         coalesce: Mapping[str, timedelta] = NOT_AT_ALL,
+        *,
+        waiter: Waiter = THREADS,
     ) -> None:
         self._spool = kept
         self._database = database
         self._nudge = nudge
         self._coalesce = coalesce
-        self._appends: GroupCommit[Kept, bool] = GroupCommit(kept.append, passing=(SpoolUnusable,))
+        self._appends: GroupCommit[Kept, bool] = GroupCommit(kept.append, passing=(SpoolUnusable,), waiter=waiter)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

@@ -39,11 +39,10 @@ class Sweeper:
     def sweep(self) -> None:
         """One sweep, if this process leads. Every process wakes its publisher: it may be the one that serves a sink."""
         self._publish()
-        with self._database.write() as session:
-            now = database_time(session)
-            if not leases.acquire(session, leases.SWEEP, self._holder, now=now, lasting=leases.SWEEP_LASTING):
-                return
+        if not self._leads():
+            return
         with self._database.read() as session:
+            now = database_time(session)
             due = resources.sources_due(session, self._slugs)
             states = sources.states(session)
             callable_now = [slug for slug in due if slug not in states or states[slug].may_call(now) != 0]
@@ -51,6 +50,16 @@ class Sweeper:
             self._nudge(slug)
         for chore in self._chores:
             self._do(chore)
+
+    def _leads(self) -> bool:
+        """Whether this process leads. Looking costs nothing; the lease is written only when it is about to end."""
+        with self._database.read() as session:
+            left = leases.standing(session, leases.SWEEP, self._holder, now=database_time(session))
+        if left is None or left > leases.SWEEP_RENEWED:
+            return left is not None
+        with self._database.write() as session:
+            now = database_time(session)
+            return leases.acquire(session, leases.SWEEP, self._holder, now=now, lasting=leases.SWEEP_LASTING)
 
     @staticmethod
     def _do(chore: Callable[[], None]) -> None:

@@ -1,22 +1,26 @@
-"""Write: everything that one attempt changes, in one transaction of the caller's.
+"""Write: everything that attempts change, in one transaction of the caller's.
 
-The claim's token is checked first, so an attempt that outlived its claim changes nothing.
+Claims' tokens are checked first, so an attempt that outlived its claim changes nothing. Attempts that land together are
+written together: one statement a table, and one commit, cost little more for twenty than for one.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 from worker.domain import lanes, retry
 from worker.domain.events import Event, types_for
 from worker.domain.model import Drift, Reading, ResourceKey, ResourceRef, Verdict
 from worker.domain.retry import Decision, Effort, Failure, Hold, Park, RetryAt, Throttle
 from worker.domain.states import AttemptOutcome, Cause, EventType, FailureKind, Stage
-from worker.store import audit, inbox, outbox, resources, results, sources
+from worker.store import audit, claims, inbox, outbox, resources, results, sources
 from worker.store.audit import Deed
-from worker.store.engine import Session, database_time
-from worker.store.resources import Claim, Parked, Want
-from worker.store.results import Document
+from worker.store.claims import Claim
+from worker.store.engine import Row, Session
+from worker.store.resources import Parked, Settled, Want
+from worker.store.results import Current, Document, NewVersion
 
 MOST_RELATED = 200
 """No inquiry has more than a few dozen verifications. Past this the document is wrong, and a person should look."""
@@ -36,56 +40,136 @@ class Situation:
     exhausted_for: timedelta | None = None
 
 
-def write_document(
-    session: Session, claim: Claim, reading: Reading, document: Document, situation: Situation
-) -> AttemptOutcome:
-    """Store what a retrieve brought back. Raises ClaimLost."""
-    now = database_time(session)
-    row = resources.lock_claimed(session, claim)
-    if _is_stale(row.read_started_at, row.provider_updated_at, claim, reading):
-        _note_answered(session, claim, situation, now)
-        failure = Failure(FailureKind.STALE, "the document is older than the one stored")
-        return write_failure(session, claim, failure, situation, outcome=AttemptOutcome.STALE)
-    if results.is_current_content(session, claim.resource_id, row.version, document):
-        results.touch(session, claim.resource_id, now)
-        number, outcome = row.version, AttemptOutcome.UNCHANGED
-    else:
-        number, outcome = row.version + 1, AttemptOutcome.STORED
-        previous = results.current_verdict(session, claim.resource_id)
-        results.add_version(session, claim, number, reading, document, now=now)
-        outbox.append(session, _result_events(claim, number, previous, reading, now), now)
-    if reading.verdict.stage is Stage.ERASED:
-        _erase(session, claim, number, now)
-    _want_related(session, claim, reading, _Change(outcome is AttemptOutcome.STORED, situation.coalesce, now))
-    sources.note_drift(session, claim.key.source, claim.key.ref.kind, reading.drift, now)
-    # After every resource: whoever is told to slow down holds a resource that this document may name, and then wants
-    # the source's row.
-    _note_answered(session, claim, situation, now)
+Brought: TypeAlias = tuple[Reading, Document] | Failure
+"""What an attempt brought: a document and how it reads, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """An attempt that is over, and is to be written down."""
+
+    claim: Claim
+    brought: Brought
+    situation: Situation
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A document that was read, and what it makes of its resource: version `number`, after `previous`."""
+
+    claim: Claim
+    reading: Reading
+    document: Document
+    situation: Situation
+    number: int
+    outcome: AttemptOutcome
+    previous: Verdict | None
+
+    @property
+    def changed(self) -> bool:
+        return self.outcome is AttemptOutcome.STORED
+
+
+def write(session: Session, landed: Sequence[Landed]) -> list[AttemptOutcome]:
+    """Write what attempts of one source brought, in one go; the answers are in the same order.
+
+    An attempt that is no longer the one who holds the claim changes nothing, and its answer is FENCED.
+    """
+    rows = resources.lock_claimed(session, [item.claim for item in landed], _named(landed))
+    ours = [item for item in landed if _is_held(item.claim, rows)]
+    if not ours:
+        return [AttemptOutcome.FENCED] * len(landed)
+    now = rows[ours[0].claim.resource_id].now
+    read, failed = _sort(session, ours, rows)
+    _write_documents(session, read, now)
+    outcomes = {item.claim.token_of_attempt: item.outcome for item in read}
+    for item, failure in failed:
+        _write_failure(session, item, failure, rows[item.claim.resource_id], now)
+        stale = failure.kind is FailureKind.STALE
+        outcomes[item.claim.token_of_attempt] = AttemptOutcome.STALE if stale else AttemptOutcome.FAILED
+    return [outcomes.get(item.claim.token_of_attempt, AttemptOutcome.FENCED) for item in landed]
+
+
+def _named(landed: Iterable[Landed]) -> set[ResourceKey]:
+    """The resources that the documents name."""
+    return {
+        ResourceKey(item.claim.key.source, ref)
+        for item in landed
+        if not isinstance(item.brought, Failure)
+        for ref in _names(item.claim, item.brought[0])[:MOST_RELATED]
+    }
+
+
+def _is_held(claim: Claim, rows: Mapping[int, Row[Any]]) -> bool:
+    row = rows.get(claim.resource_id)
+    return row is not None and row.claim_token == claim.token
+
+
+def _sort(
+    session: Session, landed: Sequence[Landed], rows: Mapping[int, Row[Any]]
+) -> tuple[list[_Read], list[tuple[Landed, Failure]]]:
+    """What brought news, or none, and what failed: by itself, or because its document is older than the one stored."""
+    before = results.current(session, [key for key, row in rows.items() if row.version])
+    read: list[_Read] = []
+    failed: list[tuple[Landed, Failure]] = []
+    for item in landed:
+        row = rows[item.claim.resource_id]
+        if isinstance(item.brought, Failure):
+            failed.append((item, item.brought))
+        elif _is_stale(row.read_started_at, row.provider_updated_at, item.claim, item.brought[0]):
+            failed.append((item, Failure(FailureKind.STALE, "the document is older than the one stored")))
+        else:
+            read.append(_read(item.claim, item.brought, item.situation, row.version, before.get(row.id)))
+    return read, failed
+
+
+def _read(
+    claim: Claim, brought: tuple[Reading, Document], situation: Situation, version: int, before: Current | None
+) -> _Read:
+    reading, document = brought
+    same = before is not None and before.content_sha256 == document.content_sha256
+    return _Read(
+        claim,
+        reading,
+        document,
+        situation,
+        number=version if same else version + 1,
+        outcome=AttemptOutcome.UNCHANGED if same else AttemptOutcome.STORED,
+        previous=before.verdict if before else None,
+    )
+
+
+def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> None:
+    if not read:
+        return
+    new = [item for item in read if item.changed]
+    results.touch(session, [item.claim.resource_id for item in read if not item.changed], now)
+    results.add_versions(session, [NewVersion(i.claim, i.number, i.reading, i.document) for i in new], now)
+    outbox.append(session, [event for item in new for event in _result_events(item, now)], now)
+    for item in read:
+        if item.reading.verdict.stage is Stage.ERASED:
+            _erase(session, item.claim, item.number, now)
+    _want_related(session, read, now)
+    _note_drift(session, read, now)
+    # After every resource: whoever is told to slow down holds a resource that a document may name, and then wants the
+    # source's row.
+    for item in read:
+        _note_answered(session, item.claim, item.situation, now)
     resources.settle(
         session,
-        claim,
+        [Settled(i.claim, i.number, i.claim.started_at, i.reading.provider_updated_at) for i in read],
         now,
-        pause=situation.coalesce,
-        version=number,
-        read_started_at=claim.started_at,
-        provider_updated_at=reading.provider_updated_at,
+        pause=read[0].situation.coalesce,
     )
-    resources.finish_attempt(session, claim, now, outcome)
-    return outcome
+    claims.finish_attempts(session, [(item.claim, item.outcome) for item in read], now)
 
 
-def write_failure(
-    session: Session,
-    claim: Claim,
-    failure: Failure,
-    situation: Situation,
-    *,
-    outcome: AttemptOutcome = AttemptOutcome.FAILED,
-) -> AttemptOutcome:
-    """Store why an attempt gave no document, and what follows from it. Raises ClaimLost."""
-    now = database_time(session)
-    row = resources.lock_claimed(session, claim)
-    count = claim.failures + 1
+def _write_failure(session: Session, landed: Landed, failure: Failure, row: Row[Any], now: datetime) -> None:
+    """Write why an attempt gave no document, and what follows from it."""
+    claim, situation = landed.claim, landed.situation
+    stale = failure.kind is FailureKind.STALE
+    if stale:
+        _note_answered(session, claim, situation, now)
     decision = _decide(session, claim, failure, situation, now)
     if row.wanted > claim.wanted and isinstance(decision, RetryAt | Park) and failure.kind is not FailureKind.CRASHED:
         # Somebody asked again while the call was under way, and this answer may be older than what they know of.
@@ -94,7 +178,7 @@ def write_failure(
         _end_probing(session, claim.key.source, now)
     match decision:
         case RetryAt(when):
-            resources.postpone(session, claim, when, failures=count, last_error=failure.detail)
+            resources.postpone(session, claim, when, failures=claim.failures + 1, last_error=failure.detail)
         case Throttle(until):
             sources.throttle(session, claim.key.source, until)
             resources.postpone(session, claim, until, last_error=failure.detail)
@@ -103,17 +187,16 @@ def write_failure(
             resources.postpone(session, claim, now, last_error=failure.detail)
         case Park(reason):
             _park(session, claim, failure, reason, now)
-    resources.finish_attempt(
+    claims.finish_attempt(
         session,
         claim,
         now,
-        outcome,
+        AttemptOutcome.STALE if stale else AttemptOutcome.FAILED,
         error=failure.kind,
         detail=failure.detail,
         http_status=failure.http_status,
         request_id=failure.request_id,
     )
-    return outcome
 
 
 def _decide(session: Session, claim: Claim, failure: Failure, situation: Situation, now: datetime) -> Decision:
@@ -122,7 +205,7 @@ def _decide(session: Session, claim: Claim, failure: Failure, situation: Situati
             count = claim.crashes
         case FailureKind.CONFLICT | FailureKind.STALE:
             # No more than failed since it was wanted: what was parked and is wanted again starts over.
-            count = min(resources.failed_in_a_row(session, claim, failure.kind), claim.failures) + 1
+            count = min(claims.failed_in_a_row(session, claim, failure.kind), claim.failures) + 1
         case _:
             count = claim.failures + 1
     return retry.decide(failure, Effort(count, claim.wanted_since, situation.horizon), now, situation.jitter)
@@ -204,19 +287,17 @@ def _subject(claim: Claim) -> dict[str, object]:
     }
 
 
-def _result_events(
-    claim: Claim, number: int, previous: Verdict | None, reading: Reading, now: datetime
-) -> Iterable[Event]:
-    verdict = reading.verdict
+def _result_events(item: _Read, now: datetime) -> Iterable[Event]:
+    claim, verdict, previous = item.claim, item.reading.verdict, item.previous
     before = None if previous is None else {"stage": previous.stage, "outcome": previous.outcome}
-    updated = reading.provider_updated_at
+    updated = item.reading.provider_updated_at
     data = {
         **_subject(claim),
-        "version": number,
+        "version": item.number,
         "stage": verdict.stage,
         "outcome": verdict.outcome,
         "final": verdict.final,
-        "derived": reading.derived,
+        "derived": item.reading.derived,
         "previous": before,
         "provider_updated_at": updated.isoformat() if updated else None,
         "retrieved_at": now.isoformat(),
@@ -227,7 +308,7 @@ def _result_events(
             claim.key.source,
             claim.key.ref.kind,
             claim.key.ref.external_id,
-            number,
+            item.number,
             verdict.stage,
             verdict.outcome,
             data=data,
@@ -239,36 +320,44 @@ def _erase(session: Session, claim: Claim, number: int, now: datetime) -> None:
     inbox.erase_bodies(session, claim.resource_id, now)
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """Whether a document changed, when, and how long its relatives may wait for more of that."""
-
-    changed: bool
-    coalesce: timedelta
-    now: datetime
-
-
-def _want_related(session: Session, claim: Claim, reading: Reading, change: _Change) -> None:
-    """Want what the document names: what is not known yet, and, if the document changed, what may have changed with it.
+def _want_related(session: Session, read: Sequence[_Read], now: datetime) -> None:
+    """Want what the documents name: what is not known yet, and, if a document changed, what may have changed with it.
 
     A final result is left alone, or every reading of an inquiry would read its verifications again. An erasure is
     followed everywhere, because it erases those too.
     """
-    related = list(dict.fromkeys(ref for ref in reading.related if ref != claim.key.ref))
-    if len(related) > MOST_RELATED:
-        found = Drift("related", f"more than {MOST_RELATED}")
-        sources.note_drift(session, claim.key.source, claim.key.ref.kind, [found], change.now)
-        related = related[:MOST_RELATED]
-    known = results.finality(session, claim.key.source, related)
-    erased = reading.verdict.stage is Stage.ERASED and change.changed
-    wanted = [ref for ref in related if ref not in known or erased or (change.changed and not known[ref])]
-    wants = {_key(claim, ref): _related_want(claim) for ref in wanted}
-    resources.mark_wanted(session, wants, change.now, coalesce={claim.key.source: change.coalesce})
+    named = {item.claim.token_of_attempt: _names(item.claim, item.reading)[:MOST_RELATED] for item in read}
+    known = results.finality(session, read[0].claim.key.source, list({ref for refs in named.values() for ref in refs}))
+    wants: dict[ResourceKey, Want] = {}
+    for item in read:
+        erased = item.reading.verdict.stage is Stage.ERASED and item.changed
+        for ref in named[item.claim.token_of_attempt]:
+            if ref not in known or erased or (item.changed and not known[ref]):
+                key = ResourceKey(item.claim.key.source, ref)
+                wants[key] = _more_urgent(wants.get(key), _related_want(item.claim))
+    pause = {item.claim.key.source: item.situation.coalesce for item in read}
+    resources.mark_wanted(session, wants, now, coalesce=pause)
 
 
-def _key(claim: Claim, ref: ResourceRef) -> ResourceKey:
-    return ResourceKey(claim.key.source, ref)
+def _names(claim: Claim, reading: Reading) -> list[ResourceRef]:
+    return list(dict.fromkeys(ref for ref in reading.related if ref != claim.key.ref))
 
 
 def _related_want(claim: Claim) -> Want:
     return Want(claim.provider, claim.environment, Cause.DISCOVERED, claim.priority)
+
+
+def _more_urgent(one: Want | None, other: Want) -> Want:
+    return other if one is None or other.priority < one.priority else one
+
+
+def _note_drift(session: Session, read: Sequence[_Read], now: datetime) -> None:
+    found: dict[str, Counter[Drift]] = {}
+    for item in read:
+        drift = found.setdefault(item.claim.key.ref.kind, Counter())
+        drift.update(set(item.reading.drift))
+        if len(_names(item.claim, item.reading)) > MOST_RELATED:
+            drift[Drift("related", f"more than {MOST_RELATED}")] += 1
+    # In one order, like everything that two writers may both want to lock.
+    for kind in sorted(found):
+        sources.note_drift(session, read[0].claim.key.source, kind, found[kind].elements(), now)

@@ -1,7 +1,7 @@
 """Results as readers see them: the current ones, and every version that ever was."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from worker.domain.model import ResourceKey
@@ -11,10 +11,12 @@ from worker.reports.build import each
 from worker.store import query_results
 from worker.store.engine import Session
 from worker.store.query import Record
-from worker.store.query_results import Position, ResultFilter
+from worker.store.query_results import Position, ResultFilter, Stretch
 from worker.store.types import storable_json
 
-__all__ = ["Check", "Result", "ResultDetail", "ResultFilter", "ResultPage", "Version", "history", "page", "result"]
+__all__ = [
+    "Check", "Result", "ResultDetail", "ResultFilter", "ResultPage", "Version", "history", "newest", "page", "result",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +104,29 @@ def page(
 ) -> ResultPage:
     """Results in order of change, from behind the cursor `after`. Raises BadCursor.
 
+    With a filter a page may have fewer than `limit` items, or none, and still not be the last: what it passes over is
+    limited too. The list ends where there is no next cursor.
+
     Oldest first, a result that changes meanwhile comes again at the end. Only the event log can be followed without
     missing anything: a change may be committed with an earlier time than that of one already seen.
     """
-    position = None if after is None else cursor.decode(after)
-    found = query_results.result_page(session, wanted, after=position, limit=limit + 1, newest_first=newest_first)
-    more = len(found) > limit
+    stretch = Stretch(None if after is None else cursor.decode(after), newest_first=newest_first)
+    if wanted.passes_over:
+        stretch = replace(stretch, until=query_results.look_until(session, wanted, stretch))
+    found = query_results.result_page(session, wanted, stretch, limit=limit + 1)
+    ends_at = _position(found[limit - 1]) if len(found) > limit else stretch.until
     items = each(Result, (_without_id(item) for item in found[:limit]))
-    return ResultPage(items, cursor.encode(_position(found[limit - 1])) if more else None)
+    return ResultPage(items, cursor.encode(ends_at) if ends_at else None)
+
+
+def newest(session: Session, wanted: ResultFilter, *, limit: int) -> tuple[Result, ...]:
+    """The results that changed last, however many others have to be passed over to find them."""
+    found = page(session, wanted, limit=limit, newest_first=True)
+    items = found.items
+    while len(items) < limit and found.next_cursor is not None:
+        found = page(session, wanted, limit=limit - len(items), after=found.next_cursor, newest_first=True)
+        items += found.items
+    return items
 
 
 def _without_id(record: Record) -> Record:

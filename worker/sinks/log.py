@@ -1,8 +1,10 @@
 """The log sink: one line an event."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
+
+from worker.sinks.base import CloudEvent
 
 log = structlog.get_logger("verisink.events")
 
@@ -11,18 +13,23 @@ class LogSink:
     """Writes each event into the log, which is where an operator of the embedded default looks first."""
 
     name = "log"
+    at_once = 100
 
-    def deliver(self, cloud_event: Mapping[str, object]) -> None:
-        """Write the event's thin facts."""
-        data = cloud_event["data"]
-        facts = data if isinstance(data, Mapping) else {}
-        log.info(
-            str(cloud_event["type"]),
-            id=cloud_event["id"],
-            sequence=cloud_event["sequence"],
-            subject=cloud_event.get("subject"),
-            source=facts.get("source"),
-            version=facts.get("version"),
-            stage=facts.get("stage"),
-            outcome=facts.get("outcome"),
-        )
+    def deliver(self, events: Sequence[CloudEvent]) -> None:
+        """Write the events' thin facts."""
+        for event in events:
+            data = event["data"]
+            facts = data if isinstance(data, Mapping) else {}
+            log.info(
+                str(event["type"]),
+                id=event["id"],
+                sequence=event["sequence"],
+                subject=event.get("subject"),
+                source=facts.get("source"),
+                version=facts.get("version"),
+                stage=facts.get("stage"),
+                outcome=facts.get("outcome"),
+            )
+
+    def close(self) -> None:
+        """There is nothing to give back."""

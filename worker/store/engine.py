@@ -11,16 +11,21 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import Engine, Table, create_engine, event, select
+from sqlalchemy import Column, ColumnElement, Engine, Select, Table, any_, create_engine, event, func, select
+from sqlalchemy import Row as Row
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session as Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from worker.clock import monotonic
 from worker.store.types import db_now
+
+if TYPE_CHECKING:
+    import psycopg
 
 UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout)
 """What a database raises that is away, full, restarting or overrun: our trouble, and it may pass."""
@@ -33,6 +38,11 @@ DEADLOCK = "40P01"
 
 POOL_TIMEOUT = 5.0
 """A request that waits longer for a connection is better answered with 503 while its sender still listens."""
+
+FRESH_SECONDS = 1.0
+"""A pooled connection that was used so recently is used again without a look whether it still stands."""
+
+_LAST_USED = "last_used"
 
 _POSTGRESQL_OPTIONS = (
     "-c lock_timeout=5000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
@@ -91,12 +101,16 @@ class Database:
             self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", 1)
         else:
             self.engine = self.writer = _postgresql_engine(url, pool_size)
+        self._reader = self.engine.execution_options(postgresql_readonly=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading; nothing that it does is kept."""
-        with Session(self.engine) as session:
+        with Session(self._reader) as session:
             yield session
+            if not self.is_sqlite:
+                # There is nothing to commit; but after a rollback psycopg forgets the statements that it has prepared.
+                session.commit()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -121,11 +135,24 @@ def database_time(session: Session) -> datetime:
     return session.execute(select(db_now())).scalar_one()
 
 
+def is_sqlite(session: Session) -> bool:
+    """Whether the session's database is SQLite."""
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def among(session: Session, column: Column[int], chosen: Select[int]) -> ColumnElement[bool]:
+    """Whether the column's value is one of those that `chosen` selects, of which there are few.
+
+    PostgreSQL's planner takes a limit that it does not know for a tenth of the table, and would read all of it.
+    """
+    if is_sqlite(session):
+        return column.in_(chosen)
+    return column == any_(func.array(chosen.scalar_subquery()))
+
+
 def insert(session: Session, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """An INSERT of this database's own dialect, for its ON CONFLICT."""
-    if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return sqlite.insert(table) if is_sqlite(session) else postgresql.insert(table)
 
 
 def is_refusal(error: Exception) -> bool:
@@ -135,12 +162,13 @@ def is_refusal(error: Exception) -> bool:
 
 
 def _postgresql_engine(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
-        pool_pre_ping=True,
+        # The one that was used last has its statements prepared.
+        pool_use_lifo=True,
         hide_parameters=True,
         connect_args={
             "connect_timeout": 3,
@@ -150,6 +178,34 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
             "options": _POSTGRESQL_OPTIONS,
         },
     )
+
+    # SQLAlchemy has loaded the driver; the embedded default does without its ten megabytes.
+    driver = engine.dialect.loaded_dbapi
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: "psycopg.Connection[object]", entry: ConnectionPoolEntry) -> None:
+        # As text, psycopg would escape every quote of a JSON document in Python.
+        connection.adapters.register_dumper(list, driver.types.array.ListBinaryDumper)
+        entry.info[_LAST_USED] = monotonic()
+
+    @event.listens_for(engine, "checkin")
+    def note_use(_connection: object, entry: ConnectionPoolEntry) -> None:
+        entry.info[_LAST_USED] = monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: "psycopg.Connection[object]", entry: ConnectionPoolEntry, _proxy: object) -> None:
+        # SQLAlchemy's own look before each use costs a round trip; what was fine a moment ago need not be asked.
+        if monotonic() - entry.info[_LAST_USED] < FRESH_SECONDS:
+            return
+        try:
+            # Without a transaction, whose rollback would make psycopg forget the statements that it has prepared.
+            connection.autocommit = True
+            connection.execute("")
+            connection.autocommit = False
+        except driver.Error as error:
+            raise DisconnectionError("the connection was closed while nobody used it") from error
+
+    return engine
 
 
 def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import uuid_utils.compat
-from sqlalchemy import Row, Select, and_, case, func, literal_column, or_, select, tuple_, update
+from sqlalchemy import Row, ScalarSelect, Select, and_, case, func, literal_column, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from worker.domain.expectations import EARLIER_MATCH
@@ -20,6 +20,9 @@ from worker.store.query_work import state_conditions
 from worker.store.tables import expectations, resources, results
 
 STILL_OPEN = (ExpectationState.OPEN, ExpectationState.TRYING, ExpectationState.OVERDUE)
+
+MOST_LOOKED_AT = 10_000
+"""Expectations that one page looks at, where it takes only those of one source; the next page goes on behind them."""
 
 Item = Row[tuple[object, ...]]
 """An expectation's row."""
@@ -180,21 +183,51 @@ def one(session: Session, expectation_id: uuid.UUID) -> Record | None:
     return record(session, _shown().where(expectations.c.id == expectation_id))
 
 
-def page(
-    session: Session, wanted: ExpectationFilter, *, after: uuid.UUID | None, limit: int, newest_first: bool = False
-) -> list[Record]:
-    """Expectations in order of their deadlines, from behind the one with the id `after`."""
-    order = (expectations.c.deadline, expectations.c.id)
-    query = _shown().limit(limit)
-    query = query.order_by(*(column.desc() for column in order)) if newest_first else query.order_by(*order)
-    if wanted.state is not None:
-        query = query.where(expectations.c.state == wanted.state)
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of the list that a page is taken from: behind the expectation with the id `after`, up to the one with
+    the id `until`; None is the list's own end."""
+
+    after: uuid.UUID | None = None
+    until: uuid.UUID | None = None
+    newest_first: bool = False
+
+
+_ORDER = (expectations.c.deadline, expectations.c.id)
+
+
+def page(session: Session, wanted: ExpectationFilter, stretch: Stretch, *, limit: int) -> list[Record]:
+    """Expectations in order of their deadlines."""
+    query = _along(_shown(), wanted, stretch)
     if wanted.source is not None:
         query = query.where(unindexed(expectations.c.source) == wanted.source)
-    if after is not None:
-        place = select(*order).where(expectations.c.id == after).scalar_subquery()
-        query = query.where(tuple_(*order) < place if newest_first else tuple_(*order) > place)
-    return records(session, query)
+    return records(session, query.limit(limit))
+
+
+def look_until(session: Session, wanted: ExpectationFilter, stretch: Stretch) -> uuid.UUID | None:
+    """How far a page looks that begins like `stretch`; None is to the end, because that is near."""
+    ids: Select[tuple[object, ...]] = select(expectations.c.id)
+    row = session.execute(_along(ids, wanted, stretch).offset(MOST_LOOKED_AT - 1).limit(1)).one_or_none()
+    return None if row is None else row.id
+
+
+def _along(
+    query: "Select[tuple[object, ...]]", wanted: ExpectationFilter, stretch: Stretch
+) -> "Select[tuple[object, ...]]":
+    here = tuple_(*_ORDER)
+    if wanted.state is not None:
+        query = query.where(expectations.c.state == wanted.state)
+    if stretch.after is not None:
+        place = _place_of(stretch.after)
+        query = query.where(here < place if stretch.newest_first else here > place)
+    if stretch.until is not None:
+        place = _place_of(stretch.until)
+        query = query.where(here >= place if stretch.newest_first else here <= place)
+    return query.order_by(*(column.desc() for column in _ORDER)) if stretch.newest_first else query.order_by(*_ORDER)
+
+
+def _place_of(expectation_id: uuid.UUID) -> "ScalarSelect[object]":
+    return select(*_ORDER).where(expectations.c.id == expectation_id).scalar_subquery()
 
 
 def exists(session: Session, expectation_id: uuid.UUID) -> bool:

@@ -3,10 +3,10 @@
 import hashlib
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_
+from sqlalchemy import delete, or_, select, text
 from sqlalchemy.orm import Session
 
-from worker.store.engine import insert
+from worker.store.engine import insert, is_sqlite
 from worker.store.tables import leases
 
 LONGEST_NAME = 63
@@ -15,6 +15,10 @@ LONGEST_NAME = 63
 SWEEP = "sweep"
 SWEEP_LASTING = timedelta(seconds=5)
 """A dead leader is missed for this long; the nudges of the receivers go on meanwhile."""
+
+SWEEP_RENEWED = timedelta(seconds=3)
+"""Before its end: a leader that sweeps once a second has two more tries, and an idle one writes to the disk every other
+second or so, not every second."""
 
 RECONCILE_LASTING = timedelta(seconds=60)
 """Of a run that renews it every quarter of this. A call takes at most half a lease of work, which is less."""
@@ -38,6 +42,23 @@ def acquire(session: Session, name: str, holder: str, *, now: datetime, lasting:
         ).returning(leases.c.name)
     )
     return taken.first() is not None
+
+
+def not_for_ever(session: Session) -> None:
+    """Let this transaction's commit not wait for the disk: it holds nothing but leases. One that a power cut takes back
+    is taken again by anybody, as one that has run out is."""
+    if not is_sqlite(session):
+        session.execute(text("SET LOCAL synchronous_commit TO off"))
+
+
+def standing(session: Session, name: str, holder: str, *, now: datetime) -> timedelta | None:
+    """For how long the lease is still `holder`'s. Nothing at all means that it can be had; None that somebody else has
+    it."""
+    row = session.execute(select(leases.c.holder, leases.c.expires_at).where(leases.c.name == name)).one_or_none()
+    if row is None or row.expires_at <= now:
+        return timedelta()
+    left: timedelta = row.expires_at - now
+    return left if row.holder == holder else None
 
 
 def release(session: Session, name: str, holder: str) -> None:

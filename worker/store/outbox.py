@@ -5,15 +5,16 @@ the last id would skip rows. Numbers are therefore given afterwards, one numbere
 no event appears behind a number that was seen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.events import Event
 from worker.domain.states import EventType, Outcome, Stage
+from worker.store.bulk import Insertion, insert_rows
 from worker.store.engine import database_time, insert
 from worker.store.tables import cursors, event_deliveries, events
 
@@ -21,6 +22,8 @@ NUMBERED_AT_ONCE = 500
 """Larger batches would hold the numberer's lock long enough to be noticed by the one who waits for it."""
 
 _EVENTS = "events"
+_EVENT = Insertion(events, key=("id",))
+_DELIVERY = Insertion(event_deliveries, key=("sink", "sequence"), returning=("sequence",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,7 @@ def append(session: Session, new: Iterable[Event], now: datetime) -> None:
         }
         for item in new
     ]
-    if rows:
-        session.execute(insert(session, events).on_conflict_do_nothing(index_elements=[events.c.id]), rows)
+    insert_rows(session, _EVENT, rows)
 
 
 def number(session: Session) -> int:
@@ -61,7 +63,8 @@ def number(session: Session) -> int:
         select(events.c.position, func.row_number().over(order_by=events.c.position).label("rank"))
         .where(events.c.sequence.is_(None))
         .order_by(events.c.position)
-        .limit(NUMBERED_AT_ONCE)
+        # Written out, because PostgreSQL takes a limit that it does not know for a tenth of the table.
+        .limit(literal_column(str(NUMBERED_AT_ONCE)))
         .subquery()
     )
     numbered = session.execute(
@@ -108,27 +111,46 @@ def sink_position(session: Session, sink: str) -> int:
     return found or 0
 
 
-def delivered(session: Session, sink: str, sequences: Iterable[int]) -> None:
-    """Note that `sink` has got these events, and move its cursor to the last of them."""
-    now = database_time(session)
+def unread(session: Session, sink: str, limit: int) -> list[NumberedEvent]:
+    """The events that `sink` has not got yet, in order."""
+    after = select(cursors.c.value).where(cursors.c.name == _sink_cursor(sink)).scalar_subquery()
+    query = select(*events.c).where(events.c.sequence > func.coalesce(after, 0))
+    return [_numbered(row) for row in session.execute(query.order_by(events.c.sequence).limit(limit)).all()]
+
+
+def behind(session: Session, sinks: Iterable[str]) -> frozenset[str]:
+    """Those of `sinks` that have not got every numbered event yet."""
+    values = {row.name: row.value for row in session.execute(select(cursors.c.name, cursors.c.value))}
+    return frozenset(sink for sink in sinks if values.get(_sink_cursor(sink), 0) < values.get(_EVENTS, 0))
+
+
+def delivered(session: Session, sink: str, sequences: Iterable[int], *, position: int) -> None:
+    """Note that `sink` has got these events, and move its cursor to `position`, the last that it got or need not
+    get."""
     taken = sorted(sequences)
-    if not taken:
-        return
-    rows = [{"sink": sink, "sequence": item, "attempts": 1, "delivered_at": now} for item in taken]
-    session.execute(
-        insert(session, event_deliveries).on_conflict_do_update(
-            index_elements=[event_deliveries.c.sink, event_deliveries.c.sequence],
-            set_={"attempts": event_deliveries.c.attempts + 1, "delivered_at": now},
-        ),
-        rows,
-    )
-    statement = insert(session, cursors).values(name=_sink_cursor(sink), value=taken[-1])
+    if taken:
+        _note_delivered(session, sink, taken)
+    statement = insert(session, cursors).values(name=_sink_cursor(sink), value=position)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=[cursors.c.name],
             set_={"value": statement.excluded.value},
             where=cursors.c.value < statement.excluded.value,
         )
+    )
+
+
+def _note_delivered(session: Session, sink: str, taken: Sequence[int]) -> None:
+    now = database_time(session)
+    rows = [{"sink": sink, "sequence": item, "attempts": 1, "delivered_at": now} for item in taken]
+    added = insert_rows(session, _DELIVERY, rows)
+    if len(added) == len(taken):
+        return
+    new = {row.sequence for row in added}
+    session.execute(
+        update(event_deliveries)
+        .where(event_deliveries.c.sink == sink, event_deliveries.c.sequence.in_(set(taken) - new))
+        .values(attempts=event_deliveries.c.attempts + 1, delivered_at=now)
     )
 
 

@@ -4,12 +4,16 @@ import zlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, and_, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, Tuple, and_, literal, select, tuple_
 
 from worker.domain.model import ResourceKey
 from worker.store.engine import Session
 from worker.store.query import Record, record, records, unindexed
 from worker.store.tables import checks, resources, result_documents, results, version_bodies, versions
+
+MOST_LOOKED_AT = 10_000
+"""Results that one page looks at, where it takes only some of them. Of what is rare a page would look at every result
+there is; so many are read in some ten milliseconds, and the next page goes on behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,11 @@ class ResultFilter:
     outcome: str | None = None
     reference: str | None = None
     updated_after: datetime | None = None
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether results lie between those that are wanted. Those with one reference are few, and have an index."""
+        return self.reference is None and any((self.source, self.provider, self.kind, self.stage, self.outcome))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +66,48 @@ _RESULT = (
 )
 
 
-def result_page(
-    session: Session, wanted: ResultFilter, *, after: Position | None, limit: int, newest_first: bool = False
-) -> list[Record]:
-    """Results in order of change, from behind `after`; each record also has its `resource_id`.
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of the list that a page is taken from: behind `after`, up to `until` with it; None is its end."""
+
+    after: Position | None = None
+    until: Position | None = None
+    newest_first: bool = False
+
+
+_ORDER = (results.c.updated_at, results.c.resource_id)
+
+
+def result_page(session: Session, wanted: ResultFilter, stretch: Stretch, *, limit: int) -> list[Record]:
+    """Results in order of change; each record also has its `resource_id`.
 
     A result that changes while somebody pages moves to the end of the list. For following changes there are events:
     transactions commit in another order than their times, so a change can appear behind a place that was seen.
     """
-    order = (results.c.updated_at, results.c.resource_id)
     query = select(*_RESULT, results.c.resource_id).join(resources, resources.c.id == results.c.resource_id)
-    query = query.where(*_conditions(wanted)).limit(limit)
-    query = query.order_by(*(column.desc() for column in order)) if newest_first else query.order_by(*order)
-    if after is not None:
-        place = tuple_(literal(after.updated_at, results.c.updated_at.type), literal(after.resource_id))
-        query = query.where(tuple_(*order) < place if newest_first else tuple_(*order) > place)
-    return records(session, query)
+    return records(session, _along(query.where(*_conditions(wanted)), stretch).limit(limit))
+
+
+def look_until(session: Session, wanted: ResultFilter, stretch: Stretch) -> Position | None:
+    """How far a page looks that begins like `stretch`; None is to the end, because that is near."""
+    query: Select[tuple[object, ...]] = select(*_ORDER)
+    if wanted.updated_after is not None:
+        query = query.where(results.c.updated_at > wanted.updated_after)
+    row = session.execute(_along(query, stretch).offset(MOST_LOOKED_AT - 1).limit(1)).one_or_none()
+    return None if row is None else Position(row.updated_at, row.resource_id)
+
+
+def _along(query: "Select[tuple[object, ...]]", stretch: Stretch) -> "Select[tuple[object, ...]]":
+    here = tuple_(*_ORDER)
+    if stretch.after is not None:
+        query = query.where(here < _place(stretch.after) if stretch.newest_first else here > _place(stretch.after))
+    if stretch.until is not None:
+        query = query.where(here >= _place(stretch.until) if stretch.newest_first else here <= _place(stretch.until))
+    return query.order_by(*(column.desc() for column in _ORDER)) if stretch.newest_first else query.order_by(*_ORDER)
+
+
+def _place(position: Position) -> "Tuple":
+    return tuple_(literal(position.updated_at, results.c.updated_at.type), literal(position.resource_id))
 
 
 def _conditions(wanted: ResultFilter) -> list[ColumnElement[bool]]:

@@ -134,7 +134,7 @@ def replace(session: Session, version: StoredVersion, reading: Reading, mapping_
     )
     session.execute(update(versions).where(versions.c.id == version.version_id).values(**verdict))
     session.execute(delete(checks).where(checks.c.version_id == version.version_id))
-    add_checks(session, version.version_id, reading.checks)
+    add_checks(session, {version.version_id: reading.checks})
     # A wrong time there would make the next document look older than it is.
     session.execute(
         update(resources)

@@ -5,55 +5,42 @@ To claim is to move `due_at` past the lease and to stamp a token; an expired lea
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import takewhile
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, false, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Update,
+    and_,
+    case,
+    collate,
+    exists,
+    literal,
+    or_,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from worker.domain.model import ResourceKey, ResourceRef
-from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority, Step
+from worker.domain.states import Cause, Priority, Step
 from worker.errors import ClaimLost
-from worker.store.engine import database_time, insert
-from worker.store.tables import attempts, resources
-
-POISON = "poison"
-LONGEST_PAUSES = 6
-"""Pauses after which work is not put off again. Without an end, news that never ceases would hide a decision."""
-
-NOT_AT_ALL: Mapping[str, timedelta] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Somebody wants a newer document. `count` 0 only wakes work that is still open."""
-
-    provider: str
-    environment: str
-    cause: Cause
-    priority: Priority = Priority.LIVE
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A time-limited right to work on a resource. `started_at` is the database's time of the claim."""
-
-    resource_id: int
-    key: ResourceKey
-    provider: str
-    environment: str
-    token: uuid.UUID
-    attempt: int
-    wanted: int
-    cause: Cause
-    priority: Priority
-    failures: int
-    crashes: int
-    wanted_since: datetime
-    started_at: datetime
+from worker.store.bulk import Change, Value, update_rows
+from worker.store.claims import Claim as Claim
+from worker.store.claims import book_attempts
+from worker.store.engine import among, database_time, is_sqlite
+from worker.store.tables import resources
+from worker.store.types import db_now
+from worker.store.wanted import LONGEST_PAUSES as LONGEST_PAUSES
+from worker.store.wanted import NOT_AT_ALL as NOT_AT_ALL
+from worker.store.wanted import POISON as POISON
+from worker.store.wanted import Want as Want
+from worker.store.wanted import mark_wanted as mark_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,99 +51,6 @@ class Parked:
     step: Step
     fingerprint: str
     error: str
-
-
-def mark_wanted(
-    session: Session,
-    wants: Mapping[ResourceKey, Want],
-    now: datetime,
-    *,
-    revive: bool = False,
-    coalesce: Mapping[str, timedelta] = NOT_AT_ALL,
-) -> dict[ResourceKey, int]:
-    """Note that each resource is wanted, creating those not known yet; returns their row ids.
-
-    Work in flight is left alone: whoever holds the claim sees at the end that more was wanted meanwhile. Everything
-    else that is open becomes due now, parked work too, except poison: that would only crash the next worker. With
-    `revive`, for an operator who knows better, poison is tried again as well.
-
-    `coalesce` is how long to wait for silence, by source, with what was read a moment ago: providers send several
-    notifications within seconds, and one more call answers them all.
-    """
-    if not wants:
-        return {}
-    rows = [_new_row(key, wants[key], now) for key in sorted(wants)]
-    statement = insert(session, resources)
-    new = statement.excluded
-    open_work = or_(new.wanted > 0, resources.c.wanted > resources.c.retrieved)
-    in_flight = and_(resources.c.claim_token.is_not(None), resources.c.due_at > now)
-    spared = false() if revive else func.coalesce(resources.c.park_reason, "") == POISON
-    untouched = or_(in_flight, ~open_work, spared)
-    starts_over = and_(resources.c.parked_at.is_not(None), ~untouched)
-    upsert = statement.on_conflict_do_update(
-        index_elements=[resources.c.source, resources.c.kind, resources.c.external_id],
-        set_={
-            "wanted": resources.c.wanted + new.wanted,
-            # Work that was parked starts over: it gets the whole horizon again.
-            "wanted_since": case(
-                (
-                    and_(open_work, resources.c.parked_at.is_(None)),
-                    func.coalesce(resources.c.wanted_since, now),
-                ),
-                (open_work, now),
-            ),
-            # What is due already keeps its place among what waits for the budget, however often it is told of.
-            "due_at": case(
-                (or_(untouched, resources.c.due_at <= now), resources.c.due_at),
-                *_after_a_pause(coalesce, now),
-                else_=now,
-            ),
-            "parked_at": case((untouched, resources.c.parked_at)),
-            "park_reason": case((untouched, resources.c.park_reason)),
-            "park_step": case((untouched, resources.c.park_step)),
-            "park_fingerprint": case((untouched, resources.c.park_fingerprint)),
-            "failures": case((starts_over, 0), else_=resources.c.failures),
-            "crashes": case((starts_over, 0), else_=resources.c.crashes),
-            "priority": case(
-                (or_(resources.c.due_at.is_(None), new.priority < resources.c.priority), new.priority),
-                else_=resources.c.priority,
-            ),
-            "cause": case((new.wanted > 0, new.cause), else_=resources.c.cause),
-        },
-    ).returning(resources.c.id, resources.c.source, resources.c.kind, resources.c.external_id)
-    found = session.execute(upsert, rows)
-    return {ResourceKey(row.source, ResourceRef(row.kind, row.external_id)): row.id for row in found}
-
-
-def _after_a_pause(coalesce: Mapping[str, timedelta], now: datetime) -> list[tuple[ColumnElement[bool], object]]:
-    """When to read again what was read a moment ago, or waits because it was: once nothing was told for a pause, and
-    without more delay where it has waited for several."""
-    waiting = and_(resources.c.read_started_at.is_not(None), resources.c.due_at > now, resources.c.failures == 0)
-    cases: list[tuple[ColumnElement[bool], object]] = []
-    for source, pause in coalesce.items():
-        if pause:
-            read_just_now = resources.c.read_started_at > now - pause
-            pausing = and_(resources.c.source == source, or_(read_just_now, waiting))
-            patient = resources.c.wanted_since <= now - LONGEST_PAUSES * pause
-            cases.append((and_(pausing, patient), func.coalesce(resources.c.due_at, now)))
-            cases.append((pausing, literal(now + pause, resources.c.due_at.type)))
-    return cases
-
-
-def _new_row(key: ResourceKey, want: Want, now: datetime) -> dict[str, object]:
-    return {
-        "source": key.source,
-        "kind": key.ref.kind,
-        "external_id": key.ref.external_id,
-        "provider": want.provider,
-        "environment": want.environment,
-        "created_at": now,
-        "cause": want.cause,
-        "priority": int(want.priority),
-        "wanted": want.count,
-        "wanted_since": now if want.count else None,
-        "due_at": now if want.count else None,
-    }
 
 
 def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: bool | None = None) -> list[Claim]:
@@ -180,7 +74,7 @@ def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: 
     token = uuid.uuid4()
     taken = session.execute(
         update(resources)
-        .where(resources.c.id.in_(select(candidates.c.id)), due)
+        .where(among(session, resources.c.id, select(candidates.c.id)), due)
         .values(
             due_at=now + lease,
             claim_token=token,
@@ -190,7 +84,7 @@ def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: 
         .returning(*resources.c)
     ).all()
     claims = [_claim(row, token, now) for row in taken]
-    _book_attempts(session, claims)
+    book_attempts(session, claims)
     return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
 
 
@@ -218,59 +112,100 @@ def _claim(row: Row[tuple[object, ...]], token: uuid.UUID, now: datetime) -> Cla
     )
 
 
-def _book_attempts(session: Session, claims: Sequence[Claim]) -> None:
-    if not claims:
-        return
-    crashed = [item.resource_id for item in claims if item.crashes]
-    if crashed:
-        session.execute(
-            update(attempts)
-            .where(attempts.c.resource_id.in_(crashed), attempts.c.outcome.is_(None))
-            .values(outcome=AttemptOutcome.CRASHED, finished_at=claims[0].started_at)
-        )
-    session.execute(
-        insert(session, attempts),
-        [
-            {
-                "resource_id": item.resource_id,
-                "number": item.attempt,
-                "cause": item.cause,
-                "started_at": item.started_at,
-            }
-            for item in claims
-        ],
-    )
+def lock_claimed(
+    session: Session, claims: Sequence[Claim], related: Collection[ResourceKey] = ()
+) -> dict[int, Row[Any]]:
+    """The rows of those claims that are still ours, by resource id, locked until the transaction ends; each with the
+    database's time as `now`.
 
-
-def lock_claimed(session: Session, claim: Claim) -> Row[tuple[object, ...]]:
-    """The claimed resource's row, locked until the transaction ends. Raises ClaimLost if the claim is no longer
-    ours."""
-    row = session.execute(
-        select(*resources.c)
-        .where(resources.c.id == claim.resource_id, resources.c.claim_token == claim.token)
+    Rows of `related` resources, as far as they exist, are locked with them: everybody who takes several takes them in
+    one go and in the order of their keys, so that two who take the same ones cannot wait for each other.
+    """
+    held: ColumnElement[bool] = resources.c.id.in_([item.resource_id for item in claims])
+    if related:
+        names = tuple_(resources.c.source, resources.c.kind, resources.c.external_id)
+        wanted = sorted((key.source, key.ref.kind, key.ref.external_id) for key in related)
+        named = select(resources.c.id).where(names.in_(wanted))
+        held = or_(held, among(session, resources.c.id, named))
+    rows: Sequence[Any] = session.execute(
+        select(*resources.c, db_now().label("now"))
+        .where(held)
+        .order_by(*in_key_order(session))
         .with_for_update(key_share=True)
-    ).one_or_none()
-    if row is None:
-        raise ClaimLost(f"attempt {claim.attempt} of resource {claim.resource_id} came back after its claim had ended")
-    return row
+    ).all()
+    tokens = {(item.resource_id, item.token) for item in claims}
+    return {row.id: row for row in rows if (row.id, row.claim_token) in tokens}
 
 
-def settle(
-    session: Session, claim: Claim, now: datetime, *, pause: timedelta = timedelta(0), **changes: object
-) -> None:
-    """End a claim with success. What was wanted meanwhile makes the resource due again after `pause`."""
-    more = resources.c.wanted > claim.wanted
-    _end_claim(
-        session,
-        claim,
-        retrieved=claim.wanted,
-        due_at=case((more, literal(now + pause, resources.c.due_at.type))),
-        wanted_since=case((more, literal(now, resources.c.due_at.type))),
-        failures=0,
-        crashes=0,
-        last_error=None,
-        **changes,
+def in_key_order(session: Session) -> tuple[ColumnElement[str], ...]:
+    """The order of `ResourceKey`, in which rows are locked."""
+    # Texts are compared by code point, as Python does; a database's own collation is another order.
+    binary = "BINARY" if is_sqlite(session) else "C"
+    return tuple(collate(column, binary) for column in (resources.c.source, resources.c.kind, resources.c.external_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a claim ended with: the version that is current now, and what tells whether an answer is older than it."""
+
+    claim: Claim
+    version: int
+    read_started_at: datetime
+    provider_updated_at: datetime | None
+
+
+def settle(session: Session, settled: Sequence[Settled], now: datetime, *, pause: timedelta = timedelta(0)) -> None:
+    """End claims with success. What was wanted meanwhile makes a resource due again after `pause`. Raises ClaimLost."""
+    rows = [
+        {
+            "row": item.claim.resource_id,
+            "token": item.claim.token,
+            "told": item.claim.wanted,
+            "current": item.version,
+            "read_at": item.read_started_at,
+            "changed_at": item.provider_updated_at,
+            "ended_at": now,
+            "again_at": now + pause,
+        }
+        for item in settled
+    ]
+    if update_rows(session, _SETTLE, rows) != len(rows):
+        raise ClaimLost(f"one of {len(rows)} attempts came back after its claim had ended")
+
+
+def _settle(value: Value) -> Update:
+    more = resources.c.wanted > value("told")
+    return (
+        update(resources)
+        .where(resources.c.id == value("row"), resources.c.claim_token == value("token"))
+        .values(
+            claim_token=None,
+            retrieved=value("told"),
+            due_at=case((more, value("again_at"))),
+            wanted_since=case((more, value("ended_at"))),
+            failures=0,
+            crashes=0,
+            last_error=None,
+            version=value("current"),
+            read_started_at=value("read_at"),
+            provider_updated_at=value("changed_at"),
+        )
     )
+
+
+_SETTLE = Change(
+    (
+        ("row", resources.c.id),
+        ("token", resources.c.claim_token),
+        ("told", resources.c.wanted),
+        ("current", resources.c.version),
+        ("read_at", resources.c.read_started_at),
+        ("changed_at", resources.c.provider_updated_at),
+        ("ended_at", resources.c.wanted_since),
+        ("again_at", resources.c.due_at),
+    ),
+    _settle,
+)
 
 
 def postpone(session: Session, claim: Claim, due_at: datetime, **changes: object) -> None:
@@ -306,66 +241,12 @@ def _end_claim(session: Session, claim: Claim, **values: object) -> None:
         raise ClaimLost(f"attempt {claim.attempt} of resource {claim.resource_id} came back after its claim had ended")
 
 
-def finish_attempt(session: Session, claim: Claim, now: datetime, outcome: AttemptOutcome, **values: object) -> None:
-    """Write down how the attempt ended; `values` are further columns of `attempts`."""
-    session.execute(
-        update(attempts)
-        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number == claim.attempt)
-        .values(outcome=outcome, finished_at=now, **values)
-    )
-
-
-def failed_in_a_row(session: Session, claim: Claim, kind: FailureKind) -> int:
-    """How many attempts before this one ended with `kind`, with no other end in between; counted up to ten."""
-    earlier = (
-        select(attempts.c.error)
-        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number < claim.attempt)
-        .order_by(attempts.c.number.desc())
-        .limit(10)
-    )
-    return sum(1 for _ in takewhile(lambda error: error == kind, session.execute(earlier).scalars()))
-
-
-def note_fenced(session: Session, claim: Claim, now: datetime) -> None:
-    """A worker has come back after its claim had ended. It was slow and not dead, so the crash is taken back.
-
-    An attempt that is written already stays so: its commit had arrived, and only the word of it was lost.
-    """
-    unwritten = or_(attempts.c.outcome.is_(None), attempts.c.outcome == AttemptOutcome.CRASHED)
-    fenced = session.execute(
-        update(attempts)
-        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number == claim.attempt, unwritten)
-        .values(outcome=AttemptOutcome.FENCED, finished_at=now)
-        .returning(attempts.c.id)
-    )
-    if fenced.first() is None or _answered_after(session, claim):
-        return
-    session.execute(
-        update(resources)
-        .where(resources.c.id == claim.resource_id, resources.c.crashes > 0)
-        .values(crashes=resources.c.crashes - 1)
-    )
-
-
-def _answered_after(session: Session, claim: Claim) -> bool:
-    """Whether a later attempt got an answer: crashes are counted anew from there, and this one is no longer among
-    them."""
-    silent = (AttemptOutcome.CRASHED, AttemptOutcome.FENCED)
-    later = (
-        select(attempts.c.id)
-        .where(attempts.c.resource_id == claim.resource_id, attempts.c.number > claim.attempt)
-        .where(attempts.c.outcome.not_in(silent))
-        .limit(1)
-    )
-    return session.execute(later).first() is not None
-
-
 def sources_due(session: Session, sources: Iterable[str], *, late_by: timedelta = timedelta()) -> list[str]:
     """Those of `sources` that have work due now, or that had it due so long ago."""
     latest = database_time(session) - late_by
-    return [slug for slug in sources if _any_due(session, slug, latest)]
+    looks = [select(literal(slug)).where(_any_due(slug, latest)) for slug in sources]
+    return list(session.execute(union_all(*looks)).scalars()) if looks else []
 
 
-def _any_due(session: Session, source: str, now: datetime) -> bool:
-    found = select(resources.c.id).where(resources.c.source == source, resources.c.due_at <= now).limit(1)
-    return session.execute(found).first() is not None
+def _any_due(source: str, now: datetime) -> ColumnElement[bool]:
+    return exists(select(resources.c.id).where(resources.c.source == source, resources.c.due_at <= now))

@@ -1,18 +1,18 @@
 """Results and their versions: what a retrieve brought back, written in one transaction or not at all."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Table, select, tuple_, update
+from sqlalchemy import and_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from worker.domain.model import Check, Reading, ResourceRef, Verdict
 from worker.domain.states import Outcome, Stage
 from worker.domain.strict_json import Json
-from worker.store.engine import insert
-from worker.store.resources import Claim
+from worker.store.bulk import Insertion, insert_rows
+from worker.store.claims import Claim
 from worker.store.tables import (
     checks,
     resources,
@@ -21,6 +21,14 @@ from worker.store.tables import (
     version_bodies,
     versions,
 )
+
+_VERSIONS = Insertion(versions, returning=("id", "resource_id"))
+_BODIES = Insertion(version_bodies)
+_CHECKS = Insertion(checks)
+_RESULTS = Insertion(
+    results, key=("resource_id",), replaced=tuple(found.name for found in results.c if found.name != "resource_id")
+)
+_DOCUMENTS = Insertion(result_documents, key=("resource_id",), replaced=("document",))
 
 LONGEST_REFERENCE = 500
 """Characters of a customer's own id that are kept and searched; a longer one would not fit into an index."""
@@ -42,56 +50,95 @@ class Document:
     mapping_version: int
 
 
-def current_verdict(session: Session, resource_id: int) -> Verdict | None:
-    """The verdict that readers see now; None before the first version."""
-    row = session.execute(
-        select(results.c.stage, results.c.outcome, results.c.final).where(results.c.resource_id == resource_id)
-    ).one_or_none()
-    return Verdict(Stage(row.stage), Outcome(row.outcome), row.final) if row else None
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What readers see of a resource now: its verdict, and the digest of what its newest document says."""
+
+    verdict: Verdict
+    content_sha256: str
 
 
-def is_current_content(session: Session, resource_id: int, version: int, document: Document) -> bool:
-    """Whether the newest version already says the same."""
-    row = session.execute(
-        select(versions.c.content_sha256).where(versions.c.resource_id == resource_id, versions.c.number == version)
-    ).one_or_none()
-    return row is not None and row.content_sha256 == document.content_sha256
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A document that differs from the one before, on its way in as version `number`."""
+
+    claim: Claim
+    number: int
+    reading: Reading
+    document: Document
 
 
-def touch(session: Session, resource_id: int, now: datetime) -> None:
-    """The document was read again and says the same: only its freshness changes."""
-    session.execute(update(results).where(results.c.resource_id == resource_id).values(retrieved_at=now))
-
-
-def add_version(
-    session: Session, claim: Claim, number: int, reading: Reading, document: Document, *, now: datetime
-) -> None:
-    """Append a version with its checks, and make it the result."""
-    verdict = verdict_values(reading, document.mapping_version)
-    version_id = session.execute(
-        insert(session, versions)
-        .values(
-            resource_id=claim.resource_id,
-            number=number,
-            document_sha256=document.document_sha256,
-            content_sha256=document.content_sha256,
-            redacted=document.redacted,
-            api_version=document.api_version,
-            read_started_at=claim.started_at,
-            retrieved_at=now,
-            cause=claim.cause,
-            attempt=claim.attempt,
-            **verdict,
-        )
-        .returning(versions.c.id)
-    ).scalar_one()
-    session.execute(
-        insert(session, version_bodies).values(version_id=version_id, body=zlib.compress(document.body, COMPRESSION))
+def current(session: Session, resource_ids: Collection[int]) -> dict[int, Current]:
+    """What readers see now, by resource id; a resource without a version is missing from the answer."""
+    if not resource_ids:
+        return {}
+    rows = session.execute(
+        select(results.c.resource_id, results.c.stage, results.c.outcome, results.c.final, versions.c.content_sha256)
+        .join(versions, and_(versions.c.resource_id == results.c.resource_id, versions.c.number == results.c.version))
+        .where(results.c.resource_id.in_(resource_ids))
     )
-    add_checks(session, version_id, reading.checks)
-    current = {**verdict, **result_values(reading), "version": number, "retrieved_at": now, "updated_at": now}
-    _upsert(session, results, claim.resource_id, current)
-    _upsert(session, result_documents, claim.resource_id, {"document": document.content})
+    return {
+        row.resource_id: Current(Verdict(Stage(row.stage), Outcome(row.outcome), row.final), row.content_sha256)
+        for row in rows
+    }
+
+
+def touch(session: Session, resource_ids: Collection[int], now: datetime) -> None:
+    """The documents were read again and say the same: only their freshness changes."""
+    if resource_ids:
+        session.execute(update(results).where(results.c.resource_id.in_(resource_ids)).values(retrieved_at=now))
+
+
+def add_versions(session: Session, new: Sequence[NewVersion], now: datetime) -> None:
+    """Append versions of different resources with their checks, and make them the results."""
+    if not new:
+        return
+    verdicts = {item.claim.resource_id: verdict_values(item.reading, item.document.mapping_version) for item in new}
+    added = insert_rows(
+        session, _VERSIONS, [_version_values(item, now) | verdicts[item.claim.resource_id] for item in new]
+    )
+    ids = {row.resource_id: row.id for row in added}
+    insert_rows(
+        session,
+        _BODIES,
+        [
+            {"version_id": ids[item.claim.resource_id], "body": zlib.compress(item.document.body, COMPRESSION)}
+            for item in new
+        ],
+    )
+    add_checks(session, {ids[item.claim.resource_id]: item.reading.checks for item in new})
+    times = {"retrieved_at": now, "updated_at": now}
+    insert_rows(
+        session,
+        _RESULTS,
+        [
+            {"resource_id": item.claim.resource_id, "version": item.number}
+            | verdicts[item.claim.resource_id]
+            | result_values(item.reading)
+            | times
+            for item in new
+        ],
+    )
+    insert_rows(
+        session,
+        _DOCUMENTS,
+        [{"resource_id": item.claim.resource_id, "document": item.document.content} for item in new],
+    )
+
+
+def _version_values(item: NewVersion, now: datetime) -> dict[str, object]:
+    return {
+        "resource_id": item.claim.resource_id,
+        "number": item.number,
+        "document_sha256": item.document.document_sha256,
+        "content_sha256": item.document.content_sha256,
+        "redacted": item.document.redacted,
+        "api_version": item.document.api_version,
+        "read_started_at": item.claim.started_at,
+        "retrieved_at": now,
+        "cause": item.claim.cause,
+        "attempt": item.claim.attempt,
+    }
 
 
 def verdict_values(reading: Reading, mapping_version: int) -> dict[str, object]:
@@ -117,22 +164,14 @@ def result_values(reading: Reading) -> dict[str, object]:
     }
 
 
-def _upsert(session: Session, table: Table, resource_id: int, values: dict[str, object]) -> None:
-    statement = insert(session, table).values(resource_id=resource_id, **values)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[table.c.resource_id], set_={name: statement.excluded[name] for name in values}
-        )
-    )
-
-
-def add_checks(session: Session, version_id: int, found: Sequence[Check]) -> None:
-    """Write a version's checks, in their order."""
+def add_checks(session: Session, found: Mapping[int, Sequence[Check]]) -> None:
+    """Write the checks of versions, by the versions' ids, each in their order."""
     rows = [
-        {"version_id": version_id, "position": position, **check_values(check)} for position, check in enumerate(found)
+        {"version_id": version_id, "position": position, **check_values(check)}
+        for version_id, checks_of_it in found.items()
+        for position, check in enumerate(checks_of_it)
     ]
-    if rows:
-        session.execute(insert(session, checks), rows)
+    insert_rows(session, _CHECKS, rows)
 
 
 def check_values(check: Check) -> dict[str, object]:

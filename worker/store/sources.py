@@ -1,5 +1,6 @@
 """What is known of a source at run time: held, throttled, and values that its mapping does not know."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,7 @@ from sqlalchemy import Row, and_, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.model import Drift
-from worker.store.engine import insert
+from worker.store.engine import among, insert
 from worker.store.tables import drift_issues, resources, source_states
 
 MOST_DRIFT_VALUES = 100
@@ -132,7 +133,7 @@ def wake_work(session: Session, source: str, now: datetime, limit: int) -> int:
     )
     woken = session.execute(
         update(resources)
-        .where(resources.c.id.in_(select(some.c.id)), waiting)
+        .where(among(session, resources.c.id, select(some.c.id)), waiting)
         .values(due_at=now)
         .returning(resources.c.id)
     )
@@ -146,13 +147,13 @@ def ensure_row(session: Session, source: str) -> None:
 
 def note_drift(session: Session, source: str, kind: str, drift: Iterable[Drift], now: datetime) -> None:
     """Count values that the mapping does not know, one row for each, and only so many rows for a field."""
-    for issue in sorted(set(drift), key=lambda item: (item.field, item.value)):
+    for issue, times in sorted(Counter(drift).items(), key=lambda item: (item[0].field, item[0].value)):
         field = and_(drift_issues.c.source == source, drift_issues.c.kind == kind, drift_issues.c.field == issue.field)
         value = issue.value[:200]
         counted = session.execute(
             update(drift_issues)
             .where(field, drift_issues.c.value == value)
-            .values(seen=drift_issues.c.seen + 1, last_seen_at=now)
+            .values(seen=drift_issues.c.seen + times, last_seen_at=now)
             .returning(drift_issues.c.seen)
         )
         if counted.first() is not None:
@@ -160,5 +161,5 @@ def note_drift(session: Session, source: str, kind: str, drift: Iterable[Drift],
         known = session.execute(select(drift_issues.c.value).where(field).limit(MOST_DRIFT_VALUES)).all()
         if len(known) < MOST_DRIFT_VALUES:
             values = {"source": source, "kind": kind, "field": issue.field, "value": value}
-            statement = insert(session, drift_issues).values(**values, seen=1, first_seen_at=now, last_seen_at=now)
+            statement = insert(session, drift_issues).values(**values, seen=times, first_seen_at=now, last_seen_at=now)
             session.execute(statement.on_conflict_do_nothing())

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import BigInteger
 
-from worker.store.types import SafeJson, SafeText, UtcDateTime
+from worker.store.types import PackedBytes, SafeJson, SafeText, UtcDateTime
 
 metadata = MetaData(
     naming_convention={
@@ -63,7 +63,7 @@ delivery_bodies = Table(
     "delivery_bodies",
     metadata,
     Column("delivery_id", ForeignKey(deliveries.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("body", LargeBinary),
+    Column("body", PackedBytes),
     Column("headers", SafeJson, nullable=False),
     Column("erased_at", UtcDateTime),
 )
@@ -127,6 +127,7 @@ delivery_resources = Table(
     metadata,
     Column("resource_id", ForeignKey(resources.c.id), primary_key=True),
     Column("delivery_id", ForeignKey(deliveries.c.id, ondelete="CASCADE"), primary_key=True),
+    Index("ix_delivery_resources_delivery_id", "delivery_id"),
 )
 
 attempts = Table(

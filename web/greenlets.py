@@ -1,0 +1,155 @@
+"""Greenlets: requests that wait without holding a thread.
+
+A view is written as if it blocked. Where it would, it asks its waiter, and only there another request goes on. All
+requests of a server run in its loop's thread; what blocks in earnest runs in a pool of threads meanwhile.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from worker.pipeline import waiting
+from worker.pipeline.waiting import THREADS
+
+Result = TypeVar("Result")
+
+Job = Callable[[], object]
+
+
+class Pool:
+    """Threads for what blocks. They do not keep the process from ending, as those of the standard library's would."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._name = name
+        self._most = threads
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, job: Job) -> None:
+        """Run `job`, which must not raise, in one of the threads as soon as one is free. Called by one thread only."""
+        self._jobs.put(job)
+        if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
+            name = f"{self._name}-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """Let each thread end after what it does now."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job
+            self._idle.release()
+
+
+class Hub:
+    """The greenlet in which the loop runs, and to which requests give way. Made in the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+        self.loop = loop
+        self.pool = pool
+        self.greenlet = getcurrent()
+        self._thread = threading.get_ident()
+        self._calls: deque[Job] = deque()
+        self._called = False
+
+    def spawn(self, run: Callable[[], object]) -> None:
+        """Run `run`, which must not raise, in a greenlet; returns when it ends or first waits."""
+        _Request(self, run).switch()
+
+    def call(self, job: Job) -> None:
+        """Run `job` soon, in the loop's thread. Any thread may ask for it; what comes together wakes the loop once."""
+        if threading.get_ident() == self._thread:
+            self.loop.call_soon(job)
+            return
+        self._calls.append(job)
+        if not self._called:
+            self._called = True
+            # A loop that has ended has nobody left who waits.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._run_calls)
+
+    def _run_calls(self) -> None:
+        # Before the first is taken: who comes later than the last sees this, and wakes the loop again.
+        self._called = False
+        while self._calls:
+            self._calls.popleft()()
+
+
+class _Request(greenlet):
+    def __init__(self, hub: Hub, run: Callable[[], object]) -> None:
+        super().__init__(run, hub.greenlet)
+        self.hub = hub
+
+
+class _Event:
+    """Waited for by one greenlet, and set by anybody."""
+
+    def __init__(self, request: _Request) -> None:
+        self._hub = request.hub
+        self._request: _Request | None = None
+        self._owner = request
+        self._happened = False
+
+    def is_set(self) -> bool:
+        return self._happened
+
+    def set(self) -> None:
+        self._happened = True
+        self._hub.call(self._wake)
+
+    def wait(self, timeout: float) -> bool:
+        if not self._happened:
+            self._request = self._owner
+            timer = self._hub.loop.call_later(timeout, self._wake)
+            self._hub.greenlet.switch()
+            timer.cancel()
+        return self._happened
+
+    def _wake(self) -> None:
+        # It is called in the loop's thread only, so it cannot come between a request's look and its waiting.
+        request, self._request = self._request, None
+        if request is not None:
+            request.switch()
+
+
+class Greenlets:
+    """Lets greenlets wait, and threads as well: long bodies and the spool's own work come in threads."""
+
+    def event(self) -> waiting.Event:
+        """An event for whatever the caller runs in."""
+        current = getcurrent()
+        return _Event(current) if isinstance(current, _Request) else THREADS.event()
+
+    def aside(self, function: Callable[[], Result]) -> Result:
+        """Call `function` in a thread while other requests go on; a caller that is a thread calls it itself."""
+        current = getcurrent()
+        if not isinstance(current, _Request):
+            return THREADS.aside(function)
+        hub = current.hub
+        results: list[Result] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(function())
+            except BaseException as error:  # noqa: BLE001 - it is raised again where it belongs
+                errors.append(error)
+            hub.call(current.switch)
+
+        hub.pool.submit(run)
+        hub.greenlet.switch()
+        if errors:
+            raise errors[0]
+        return results[0]
