@@ -367,8 +367,12 @@ def test_which_sources_are_due(database):
 
 def test_claiming_uses_the_index(database):
     """A claim must not read the whole table: it is asked for all the time, and the table only grows."""
-    want(database, *(f"inq_{number}" for number in range(200)))
-    set_resource(database, due_at=None)
+    want(database, *(f"inq_{number}" for number in range(1000)))
+    with database.write() as session:
+        session.execute(update(table).values(due_at=None))
+    want(database, *(f"inq_due_{number}" for number in range(20)))
+    with database.write() as session:
+        session.execute(text("ANALYZE"))
     statements = []
 
     @event.listens_for(database.writer, "before_cursor_execute")

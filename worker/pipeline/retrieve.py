@@ -6,7 +6,6 @@ budget is spent. A source that hangs fills its own slots and nobody else's.
 
 import random
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,6 @@ from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, FailureKind, Priority
 from worker.errors import (
     ConfigurationError,
-    IntakeUnavailable,
     NothingFound,
     UnexpectedDocument,
     UnreadableJson,
@@ -30,7 +28,7 @@ from worker.errors import (
 from worker.log import where
 from worker.pipeline import write
 from worker.pipeline.budget import Budgets, Grant
-from worker.pipeline.group_commit import GroupCommit
+from worker.pipeline.landing import Landings
 from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
 from worker.pipeline.read import MOST_DRIFT as MOST_DRIFT
 from worker.pipeline.read import read_document as read_document
@@ -54,19 +52,8 @@ PUMP_SECONDS = 240.0
 WRITE_SHARE = 0.5
 """Of the lease, for writing: the call took at most the other half, and after the lease somebody else may have it."""
 
-WRITE_PAUSE = 0.25
-"""Seconds before the first try to write again; doubled each time, so that a restart of the database is outlived."""
-
-GATHER_ABOVE = 0.75
-GATHER_SECONDS = 0.005
-"""With more than so many slots taken, a look waits for more calls to land: those that were written together land
-together, and to claim one at a time costs several times as much."""
-
 LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
-
-AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, IntakeUnavailable)
-"""What writing ends with when the database is away or too slow."""
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +109,7 @@ class _Pump:
         self._flights: dict[Future[None], Priority] = {}
         self.looked_at = monotonic()
         self._pool: ThreadPoolExecutor | None = None
-        self._writes: GroupCommit[Landed, AttemptOutcome] = GroupCommit(self._write, passing=AWAY)
+        self._landings = Landings(self._write, self._note_written, patience=parts.settings.lease_seconds * WRITE_SHARE)
 
     def run(self) -> None:
         self._again.set()
@@ -145,15 +132,27 @@ class _Pump:
 
     def _pump(self) -> None:
         ends = monotonic() + PUMP_SECONDS
+        over = False
         while True:
             self._again.clear()
-            over = self._stopping or monotonic() > ends
-            claimed = 0 if over else self._start_calls()
+            over = over or self._stopping or monotonic() > ends
+            self._landings.write(last_try=self._stopping)
+            claimed = 0
+            if not over and not self._landings:
+                try:
+                    claimed = self._start_calls()
+                except Exception:
+                    if not self._flights and not self._landings:
+                        raise
+                    # What is in the air comes first: nobody else would write it. The sweep rings again.
+                    log.warning("claim_failed", source=self._source.slug)
+                    over = True
+            busy = claimed or self._flights or self._landings
             # A call that landed after the look has made room for what the look had none for.
-            if not claimed and not self._flights and (over or not self._again.is_set()):
+            if not busy and (over or not self._again.is_set()):
                 return
-            if self._again.wait(IDLE_LOOK) and len(self._flights) > self._slots * GATHER_ABOVE:
-                time.sleep(GATHER_SECONDS)
+            pause = self._landings.pause
+            self._again.wait(IDLE_LOOK if pause is None else pause)
 
     def _start_calls(self) -> int:
         self.looked_at = monotonic()
@@ -226,10 +225,10 @@ class _Pump:
             )
             answer = self._call(claim)
             if isinstance(answer, Failure):
-                self._record(claim, answer, situation)
+                self._landings.put(Landed(claim, answer, situation))
             else:
                 situation = replace(situation, exhausted_for=answer.exhausted_for)
-                self._record(claim, self._read(claim, answer.body), situation)
+                self._landings.put(Landed(claim, self._read(claim, answer.body), situation))
 
     def _call(self, claim: Claim) -> Answer | Failure:
         """Make the call. Whatever goes wrong comes back as a Failure."""
@@ -264,51 +263,33 @@ class _Pump:
             log.error("retrieve_bug", error=where(error))
             return Failure(FailureKind.BUG, where(error))
 
-    def _record(self, claim: Claim, brought: Brought, situation: write.Situation) -> None:
-        """Write the outcome. A database that is away is waited for while the claim lasts; then somebody else calls."""
-        ends = monotonic() + self._parts.settings.lease_seconds * WRITE_SHARE
-        pause = WRITE_PAUSE
-        while True:
-            try:
-                written = self._writes.submit(Landed(claim, brought, situation), max(ends - monotonic(), WRITE_PAUSE))
-            except AWAY as error:
-                if monotonic() + pause > ends or self._stopping:
-                    log.error("attempt_not_written", error=type(error).__name__)
-                    return
-                log.warning("attempt_not_written_yet", error=type(error).__name__)
-                time.sleep(pause)
-                pause *= 2
-                continue
-            except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-                place = str(error) if isinstance(error, ValueRefused) else where(error)
-                log.error("write_bug", error=place)
-                if isinstance(brought, Failure) and brought.kind is FailureKind.BUG:
-                    return
-                brought = Failure(FailureKind.BUG, place)
-                continue
-            self._note_written(written, brought if isinstance(brought, Failure) else None)
-            return
-
-    def _note_written(self, written: AttemptOutcome, failure: Failure | None) -> None:
-        error = failure.kind if failure else None
-        log.info("attempt_written", outcome=written, error=error)
-        metrics.ATTEMPTS.labels(self._source.slug, written, error or "").inc()
-        if written not in (AttemptOutcome.UNCHANGED, AttemptOutcome.FENCED):
+    def _note_written(self, landed: Landed, written: AttemptOutcome) -> None:
+        claim = landed.claim
+        error = landed.brought.kind if isinstance(landed.brought, Failure) else None
+        log.info(
+            "attempt_written",
+            source=claim.key.source,
+            kind=claim.key.ref.kind,
+            resource=claim.resource_id,
+            attempt=claim.attempt,
+            outcome=written,
+            error=error,
+        )
+        metrics.ATTEMPTS.labels(claim.key.source, written, error or "").inc()
+        if written is AttemptOutcome.FENCED:
+            self._note_fenced(claim)
+        elif written is not AttemptOutcome.UNCHANGED:
             self._parts.published()
 
     def _write(self, landed: Sequence[Landed]) -> list[AttemptOutcome]:
         try:
             with self._parts.database.write() as session:
-                outcomes = write.write(session, landed)
+                return write.write(session, landed)
         except UNAVAILABLE as error:
             if is_refusal(error):
                 # It is about a value and not about the database: the group is written one by one, to find out whose.
                 raise ValueRefused(where(error)) from error
             raise
-        for item, outcome in zip(landed, outcomes, strict=True):
-            if outcome is AttemptOutcome.FENCED:
-                self._note_fenced(item.claim)
-        return outcomes
 
     def _note_fenced(self, claim: Claim) -> None:
         log.warning("attempt_fenced", source=self._source.slug, resource=claim.resource_id, attempt=claim.attempt)

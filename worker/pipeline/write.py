@@ -17,6 +17,7 @@ from worker.domain.retry import Decision, Effort, Failure, Hold, Park, RetryAt, 
 from worker.domain.states import AttemptOutcome, Cause, EventType, FailureKind, Stage
 from worker.store import audit, claims, inbox, outbox, resources, results, sources
 from worker.store.audit import Deed
+from worker.store.bulk import write_together
 from worker.store.claims import Claim
 from worker.store.engine import Row, Session
 from worker.store.resources import Parked, Settled, Want
@@ -144,8 +145,7 @@ def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> 
         return
     new = [item for item in read if item.changed]
     results.touch(session, [item.claim.resource_id for item in read if not item.changed], now)
-    results.add_versions(session, [NewVersion(i.claim, i.number, i.reading, i.document) for i in new], now)
-    outbox.append(session, [event for item in new for event in _result_events(item, now)], now)
+    versions = results.add_versions(session, [NewVersion(i.claim, i.number, i.reading, i.document) for i in new], now)
     for item in read:
         if item.reading.verdict.stage is Stage.ERASED:
             _erase(session, item.claim, item.number, now)
@@ -155,13 +155,17 @@ def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> 
     # source's row.
     for item in read:
         _note_answered(session, item.claim, item.situation, now)
-    resources.settle(
+    settled = [Settled(i.claim, i.number, i.claim.started_at, i.reading.provider_updated_at) for i in read]
+    *_, ended = write_together(
         session,
-        [Settled(i.claim, i.number, i.claim.started_at, i.reading.provider_updated_at) for i in read],
-        now,
-        pause=read[0].situation.coalesce,
+        [
+            *versions,
+            outbox.appending([event for item in new for event in _result_events(item, now)], now),
+            claims.finishing([(item.claim, item.outcome) for item in read], now),
+            resources.settling(settled, now, pause=read[0].situation.coalesce),
+        ],
     )
-    claims.finish_attempts(session, [(item.claim, item.outcome) for item in read], now)
+    resources.require_all(len(settled), ended)
 
 
 def _write_failure(session: Session, landed: Landed, failure: Failure, row: Row[Any], now: datetime) -> None:
@@ -328,6 +332,8 @@ def _want_related(session: Session, read: Sequence[_Read], now: datetime) -> Non
     """
     named = {item.claim.token_of_attempt: _names(item.claim, item.reading)[:MOST_RELATED] for item in read}
     known = results.finality(session, read[0].claim.key.source, list({ref for refs in named.values() for ref in refs}))
+    # What is written together counts as it is about to be.
+    known |= {item.claim.key.ref: item.reading.verdict.final for item in read}
     wants: dict[ResourceKey, Want] = {}
     for item in read:
         erased = item.reading.verdict.stage is Stage.ERASED and item.changed

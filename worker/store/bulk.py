@@ -1,7 +1,8 @@
 """Many rows in one statement.
 
-PostgreSQL gets each column as one array, which costs it and us a fraction of binding and executing once for each row.
-SQLite, which is called and not sent to, executes once for each row.
+PostgreSQL gets each column as one array, which costs it and us a fraction of binding and executing once for each row,
+and several tables in one go, because a statement costs us as much as thirty rows. SQLite, which is called and not sent
+to, executes once for each row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,22 +10,39 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Row, Table, Text, Update, bindparam, cast, column, func, select
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    ColumnElement,
+    Dialect,
+    Row,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
 from worker.store.engine import insert, is_sqlite
-from worker.store.types import SafeJson, json_text
+from worker.store.types import SafeJson, SafeText, json_text, storable
 
 Rows: TypeAlias = Sequence[Mapping[str, object]]
 Like: TypeAlias = tuple[tuple[str, "Column[Any]"], ...]
 """Names of values, each with a column of its type."""
 
 Statement: TypeAlias = postgresql.Insert | sqlite.Insert
+
+_POSTGRESQL: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +65,11 @@ def insert_rows(session: Session, insertion: Insertion, rows: Rows) -> Sequence[
     if not rows:
         return ()
     if is_sqlite(session):
-        statement = _ending(insert(session, insertion.table), insertion)
-        found = session.execute(statement, list(rows))
-    else:
-        names = tuple(rows[0])
-        found = session.execute(_insertion(insertion, names), _arrays(_columns(insertion.table, names), rows))
+        found = session.execute(_ending(insert(session, insertion.table), insertion), list(rows))
+        return found.all() if insertion.returning else ()
+    like = _like(insertion, rows)
+    found = session.connection().exec_driver_sql(_text(insertion, like), _arrays(like, rows))
     return found.all() if insertion.returning else ()
-
-
-@lru_cache(maxsize=64)
-def _insertion(insertion: Insertion, names: tuple[str, ...]) -> Statement | ReturningInsert[Any]:
-    columns = _columns(insertion.table, names)
-    values = _unnested(columns)
-    chosen = select(*(_value(values.c[name], like) for name, like in columns))
-    return _ending(postgresql.insert(insertion.table).from_select(names, chosen), insertion)
 
 
 def _ending(statement: Statement, insertion: Insertion) -> Statement | ReturningInsert[Any]:
@@ -79,39 +88,80 @@ Value: TypeAlias = Callable[[str], "ColumnElement[Any]"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An UPDATE for each of some rows. `build` makes it of the values of one, which it asks for by name; `like` pairs
-    each name with a column of its type."""
+    """An UPDATE for each of some rows. `build` makes it of the values of one, which it asks for by name, and of
+    constants that stand in the text; `like` pairs each name with a column of its type."""
 
     like: Like
     build: Callable[[Value], Update]
 
 
-def update_rows(session: Session, change: Change, rows: Rows) -> int:
-    """Change one table row for each of `rows`; returns how many there were to change."""
+Step: TypeAlias = tuple[Insertion | Change, Rows]
+
+
+def write_together(session: Session, steps: Sequence[Step]) -> list[int]:
+    """Do all steps, of which no two write the same table; returns how many table rows each has written.
+
+    PostgreSQL gets them as one statement. None of them sees what another writes, and foreign keys are looked at when
+    all is written.
+    """
+    if is_sqlite(session):
+        return [_write_each(session, what, rows) for what, rows in steps]
+    parts = [(what, _like(what, rows), rows) for what, rows in steps if rows]
+    if not parts:
+        return [0] * len(steps)
+    values = {
+        name: array for place, (_, like, rows) in enumerate(parts) for name, array in _arrays(like, rows, place).items()
+    }
+    [counts] = session.connection().exec_driver_sql(_joint_text(tuple(part[:2] for part in parts)), values)
+    found = iter(counts)
+    return [next(found) if rows else 0 for _, rows in steps]
+
+
+def _write_each(session: Session, what: "Insertion | Change", rows: Rows) -> int:
     if not rows:
         return 0
     # By way of the connection: the session would take rows of parameters for objects of its own to be updated.
-    if is_sqlite(session):
-        return session.connection().execute(_update(change, in_arrays=False), list(rows)).rowcount
-    return session.connection().execute(_update(change, in_arrays=True), _arrays(change.like, rows)).rowcount
+    connection = session.connection()
+    if isinstance(what, Insertion):
+        return connection.execute(_ending(insert(session, what.table), what), list(rows)).rowcount
+    types = {name: like.type for name, like in what.like}
+    return connection.execute(what.build(lambda name: bindparam(name, type_=types[name])), list(rows)).rowcount
 
 
 @lru_cache(maxsize=64)
-def _update(change: Change, *, in_arrays: bool) -> Update:
-    if not in_arrays:
-        types = {name: like.type for name, like in change.like}
-        return change.build(lambda name: bindparam(name, type_=types[name]))
-    values = _unnested(change.like)
-    return change.build(lambda name: values.c[name])
+def _joint_text(parts: "tuple[tuple[Insertion | Change, Like], ...]") -> str:
+    texts = [f"w{place} AS ({_text(what, like, place)} RETURNING 1)" for place, (what, like) in enumerate(parts)]
+    counts = [f"(SELECT count(*) FROM w{place})" for place in range(len(parts))]  # noqa: S608 - numbers of our own
+    return f"WITH {', '.join(texts)} SELECT {', '.join(counts)}"
 
 
-def _columns(table: Table, names: tuple[str, ...]) -> Like:
-    return tuple((name, table.c[name]) for name in names)
+@lru_cache(maxsize=128)
+def _text(what: "Insertion | Change", like: Like, place: int = 0) -> str:
+    """The statement as PostgreSQL's driver takes it; SQLAlchemy would make and look it up anew each time."""
+    values = _unnested(like, place)
+    if isinstance(what, Change):
+        statement: ClauseElement = what.build(lambda name: values.c[name])
+    else:
+        chosen = select(*(_value(values.c[name], found) for name, found in like))
+        statement = _ending(postgresql.insert(what.table).from_select([name for name, _ in like], chosen), what)
+    return postgresql_text(statement)
 
 
-def _unnested(like: Like) -> TableValuedAlias:
-    arrays = [bindparam(_parameter(name), type_=ARRAY(_carried(found), dimensions=1)) for name, found in like]
-    return func.unnest(*arrays).table_valued(*(column(name, _carried(found)) for name, found in like)).render_derived()
+def postgresql_text(statement: ClauseElement) -> str:
+    """A statement as PostgreSQL's driver takes it, with its parameters by name."""
+    # psycopg remembers how it has read texts of up to 4,096 characters.
+    return str(statement.compile(dialect=_POSTGRESQL)).replace("TIMESTAMP WITH TIME ZONE", "timestamptz")
+
+
+def _like(what: "Insertion | Change", rows: Rows) -> Like:
+    return what.like if isinstance(what, Change) else tuple((name, what.table.c[name]) for name in rows[0])
+
+
+def _unnested(like: Like, place: int) -> TableValuedAlias:
+    # With one dimension said, a list is a JSON value and not a row of a matrix.
+    arrays = [bindparam(_parameter(name, place), type_=ARRAY(_carried(found), dimensions=1)) for name, found in like]
+    columns = [column(name, _carried(found)) for name, found in like]
+    return func.unnest(*arrays).table_valued(*columns).render_derived(name="v")
 
 
 def _carried(like: "Column[Any]") -> TypeEngine[Any]:
@@ -123,16 +173,18 @@ def _value(given: "ColumnElement[Any]", like: "Column[Any]") -> "ColumnElement[A
     return cast(given, JSONB) if isinstance(like.type, SafeJson) else given
 
 
-def _parameter(name: str) -> str:
+def _parameter(name: str, place: int) -> str:
     # The name of a column by itself is reserved for a value of that column.
-    return f"all_{name}"
+    return f"{name}_{place}"
 
 
-def _arrays(like: Like, rows: Rows) -> dict[str, list[Any]]:
+def _arrays(like: Like, rows: Rows, place: int = 0) -> dict[str, list[Any]]:
     arrays: dict[str, list[Any]] = {}
     for name, found in like:
         values: list[Any] = [row[name] for row in rows]
         if isinstance(found.type, SafeJson):
             values = [None if value is None else json_text(value) for value in values]
-        arrays[_parameter(name)] = values
+        elif isinstance(found.type, SafeText):
+            values = [None if value is None else storable(value) for value in values]
+        arrays[_parameter(name, place)] = values
     return arrays

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from worker.domain.model import ResourceKey
 from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
-from worker.store.bulk import Change, Insertion, Value, insert_rows, update_rows
+from worker.store.bulk import Change, Insertion, Step, Value, insert_rows
 from worker.store.tables import attempts, resources
 
 _BOOKED = Insertion(attempts)
@@ -42,28 +42,24 @@ class Claim:
 
 
 def book_attempts(session: Session, claims: Sequence[Claim]) -> None:
-    """Count an attempt for each claim; where the last one had no answer, note its crash."""
-    if not claims:
-        return
+    """Count an attempt for each claim."""
+    rows = [
+        {"resource_id": item.resource_id, "number": item.attempt, "cause": item.cause, "started_at": item.started_at}
+        for item in claims
+    ]
+    insert_rows(session, _BOOKED, rows)
+
+
+def note_crashes(session: Session, claims: Sequence[Claim]) -> None:
+    """Where the attempt before these had no answer, say so."""
     crashed = [item.resource_id for item in claims if item.crashes]
-    if crashed:
-        session.execute(
-            update(attempts)
-            .where(attempts.c.resource_id.in_(crashed), attempts.c.outcome.is_(None))
-            .values(outcome=AttemptOutcome.CRASHED, finished_at=claims[0].started_at)
-        )
-    insert_rows(
-        session,
-        _BOOKED,
-        [
-            {
-                "resource_id": item.resource_id,
-                "number": item.attempt,
-                "cause": item.cause,
-                "started_at": item.started_at,
-            }
-            for item in claims
-        ],
+    if not crashed:
+        return
+    before = attempts.c.started_at < claims[0].started_at
+    session.execute(
+        update(attempts)
+        .where(attempts.c.resource_id.in_(crashed), attempts.c.outcome.is_(None), before)
+        .values(outcome=AttemptOutcome.CRASHED, finished_at=claims[0].started_at)
     )
 
 
@@ -76,13 +72,12 @@ def finish_attempt(session: Session, claim: Claim, now: datetime, outcome: Attem
     )
 
 
-def finish_attempts(session: Session, ended: Sequence[tuple[Claim, AttemptOutcome]], now: datetime) -> None:
-    """Write down how attempts ended of which there is no more to say."""
-    rows = [
+def finishing(ended: Sequence[tuple[Claim, AttemptOutcome]], now: datetime) -> Step:
+    """How attempts ended of which there is no more to say, to be written with more."""
+    return _FINISH, [
         {"row": claim.resource_id, "attempt": claim.attempt, "how": outcome, "ended_at": now}
         for claim, outcome in ended
     ]
-    update_rows(session, _FINISH, rows)
 
 
 def _finish(value: Value) -> Update:

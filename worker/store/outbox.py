@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from worker.domain.events import Event
 from worker.domain.states import EventType, Outcome, Stage
-from worker.store.bulk import Insertion, insert_rows
+from worker.store.bulk import Insertion, Step, insert_rows, write_together
 from worker.store.engine import database_time, insert
 from worker.store.tables import cursors, event_deliveries, events
 
@@ -38,7 +38,12 @@ class NumberedEvent:
 
 def append(session: Session, new: Iterable[Event], now: datetime) -> None:
     """Write events into the outbox. One that is there already is not written again."""
-    rows = [
+    write_together(session, [appending(new, now)])
+
+
+def appending(new: Iterable[Event], now: datetime) -> Step:
+    """`append`, to be written with more."""
+    return _EVENT, [
         {
             "id": item.id,
             "type": item.type,
@@ -53,7 +58,6 @@ def append(session: Session, new: Iterable[Event], now: datetime) -> None:
         }
         for item in new
     ]
-    insert_rows(session, _EVENT, rows)
 
 
 def number(session: Session) -> int:

@@ -8,17 +8,29 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
+    Integer,
+    Interval,
     Row,
+    Text,
     Update,
+    Uuid,
     and_,
+    any_,
+    bindparam,
     case,
     collate,
     exists,
+    func,
+    insert,
     literal,
+    literal_column,
+    null,
     or_,
     select,
     tuple_,
@@ -26,16 +38,18 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import Cause, Priority, Step
 from worker.errors import ClaimLost
-from worker.store.bulk import Change, Value, update_rows
+from worker.store.bulk import Change, Value, postgresql_text, write_together
+from worker.store.bulk import Step as BulkStep
 from worker.store.claims import Claim as Claim
-from worker.store.claims import book_attempts
+from worker.store.claims import book_attempts, note_crashes
 from worker.store.engine import among, database_time, is_sqlite
-from worker.store.tables import resources
-from worker.store.types import db_now
+from worker.store.tables import attempts, resources
+from worker.store.types import UtcDateTime, db_now
 from worker.store.wanted import LONGEST_PAUSES as LONGEST_PAUSES
 from worker.store.wanted import NOT_AT_ALL as NOT_AT_ALL
 from worker.store.wanted import POISON as POISON
@@ -59,39 +73,75 @@ def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: 
 
     A resource whose last claim ran out without an answer counts one crash more.
     """
-    now = database_time(session)
-    due = and_(resources.c.source == source, resources.c.due_at <= now, *_of_class(live))
+    token = uuid.uuid4()
+    values: dict[str, object] = {"of": source, "most": limit, "lease": lease, "token": token}
+    if is_sqlite(session):
+        now = database_time(session)
+        values |= {"now": now, "until": now + lease}
+        rows: Sequence[Any] = session.connection().execute(_taking_in_sqlite(live), values).all()
+    else:
+        rows = session.connection().exec_driver_sql(_taking_in_postgresql(live), values).all()
+    claims = [_claim(row, token, row.now) for row in rows]
+    if is_sqlite(session):
+        book_attempts(session, claims)
+    note_crashes(session, claims)
+    return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
+
+
+@lru_cache
+def _taking_in_sqlite(live: bool | None) -> ReturningUpdate[Any]:
+    now = bindparam("now", type_=UtcDateTime())
+    taking, candidates = _taking(live, now, bindparam("until", type_=UtcDateTime()))
+    return taking.where(resources.c.id.in_(select(candidates.c.id))).returning(*resources.c, now.label("now"))
+
+
+@lru_cache
+def _taking_in_postgresql(live: bool | None) -> str:
+    """The same with its attempts in one statement, by the database's own clock."""
+    clock = select(db_now().label("now")).cte("clock")
+    now = select(clock.c.now).scalar_subquery()
+    taking, candidates = _taking(live, now, now + bindparam("lease", type_=Interval()))
+    chosen = func.array(select(candidates.c.id).scalar_subquery())
+    taken = taking.where(resources.c.id == any_(chosen)).returning(*resources.c).cte("taken")
+    booked = insert(attempts).from_select(
+        ["resource_id", "number", "cause", "started_at"], select(taken.c.id, taken.c.attempts, taken.c.cause, now)
+    )
+    return postgresql_text(select(taken, now.label("now")).add_cte(booked.cte("booked")))
+
+
+def _taking(live: bool | None, now: ColumnElement[datetime], until: ColumnElement[datetime]) -> tuple[Update, CTE]:
+    """To move rows past a lease, and which rows those are: the two must be put together."""
+    due = and_(resources.c.source == bindparam("of", type_=Text()), resources.c.due_at <= now, *_of_class(live))
     candidates = (
         select(resources.c.id)
         .where(due)
         .order_by(resources.c.priority, resources.c.due_at)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer()))
         # With `key_share`, rows that somebody refers to are not taken for locked: a large replay is being written, say.
         .with_for_update(skip_locked=True, key_share=True)
         # PostgreSQL may run a sub-select once for each row, and the limit would count anew; a locking CTE runs once.
         .cte("candidates")
     )
-    token = uuid.uuid4()
-    taken = session.execute(
+    nothing: ColumnElement[int] = literal_column("0", Integer())
+    one: ColumnElement[int] = literal_column("1", Integer())
+    taking = (
         update(resources)
-        .where(among(session, resources.c.id, select(candidates.c.id)), due)
+        .where(due)
         .values(
-            due_at=now + lease,
-            claim_token=token,
-            attempts=resources.c.attempts + 1,
-            crashes=resources.c.crashes + case((resources.c.claim_token.is_not(None), 1), else_=0),
+            due_at=until,
+            claim_token=bindparam("token", type_=Uuid()),
+            attempts=resources.c.attempts + one,
+            crashes=resources.c.crashes + case((resources.c.claim_token.is_not(None), one), else_=nothing),
         )
-        .returning(*resources.c)
-    ).all()
-    claims = [_claim(row, token, now) for row in taken]
-    book_attempts(session, claims)
-    return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
+    )
+    return taking, candidates
 
 
 def _of_class(live: bool | None) -> tuple[ColumnElement[bool], ...]:
     if live is None:
         return ()
-    return (resources.c.priority == Priority.LIVE if live else resources.c.priority > Priority.LIVE,)
+    most_urgent: ColumnElement[int] = literal_column(str(int(Priority.LIVE)), Integer())
+    return (resources.c.priority == most_urgent if live else resources.c.priority > most_urgent,)
 
 
 def _claim(row: Row[tuple[object, ...]], token: uuid.UUID, now: datetime) -> Claim:
@@ -156,7 +206,18 @@ class Settled:
 
 def settle(session: Session, settled: Sequence[Settled], now: datetime, *, pause: timedelta = timedelta(0)) -> None:
     """End claims with success. What was wanted meanwhile makes a resource due again after `pause`. Raises ClaimLost."""
-    rows = [
+    require_all(len(settled), *write_together(session, [settling(settled, now, pause=pause)]))
+
+
+def require_all(settled: int, changed: int) -> None:
+    """Raises ClaimLost unless as many claims were ended as should be."""
+    if changed != settled:
+        raise ClaimLost(f"{settled - changed} of {settled} attempts came back after their claims had ended")
+
+
+def settling(settled: Sequence[Settled], now: datetime, *, pause: timedelta) -> BulkStep:
+    """`settle`, to be written with more; whoever does must see that all rows were there."""
+    return _SETTLE, [
         {
             "row": item.claim.resource_id,
             "token": item.claim.token,
@@ -169,8 +230,6 @@ def settle(session: Session, settled: Sequence[Settled], now: datetime, *, pause
         }
         for item in settled
     ]
-    if update_rows(session, _SETTLE, rows) != len(rows):
-        raise ClaimLost(f"one of {len(rows)} attempts came back after its claim had ended")
 
 
 def _settle(value: Value) -> Update:
@@ -179,13 +238,13 @@ def _settle(value: Value) -> Update:
         update(resources)
         .where(resources.c.id == value("row"), resources.c.claim_token == value("token"))
         .values(
-            claim_token=None,
+            claim_token=null(),
             retrieved=value("told"),
             due_at=case((more, value("again_at"))),
             wanted_since=case((more, value("ended_at"))),
-            failures=0,
-            crashes=0,
-            last_error=None,
+            failures=literal_column("0"),
+            crashes=literal_column("0"),
+            last_error=null(),
             version=value("current"),
             read_started_at=value("read_at"),
             provider_updated_at=value("changed_at"),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from worker.domain.model import Check, Reading, ResourceRef, Verdict
 from worker.domain.states import Outcome, Stage
 from worker.domain.strict_json import Json
-from worker.store.bulk import Insertion, insert_rows
+from worker.store.bulk import Insertion, Step, insert_rows
 from worker.store.claims import Claim
 from worker.store.tables import (
     checks,
@@ -89,41 +89,26 @@ def touch(session: Session, resource_ids: Collection[int], now: datetime) -> Non
         session.execute(update(results).where(results.c.resource_id.in_(resource_ids)).values(retrieved_at=now))
 
 
-def add_versions(session: Session, new: Sequence[NewVersion], now: datetime) -> None:
-    """Append versions of different resources with their checks, and make them the results."""
-    if not new:
-        return
-    verdicts = {item.claim.resource_id: verdict_values(item.reading, item.document.mapping_version) for item in new}
+def add_versions(session: Session, new: Sequence[NewVersion], now: datetime) -> list[Step]:
+    """Append versions of different resources. Returns what is to be written besides, so that it can be written with
+    more: their bodies and checks, and the results that they make."""
+    verdicts = [verdict_values(item.reading, item.document.mapping_version) for item in new]
     added = insert_rows(
-        session, _VERSIONS, [_version_values(item, now) | verdicts[item.claim.resource_id] for item in new]
+        session, _VERSIONS, [_version_values(item, now) | verdict for item, verdict in zip(new, verdicts, strict=True)]
     )
     ids = {row.resource_id: row.id for row in added}
-    insert_rows(
-        session,
-        _BODIES,
-        [
-            {"version_id": ids[item.claim.resource_id], "body": zlib.compress(item.document.body, COMPRESSION)}
-            for item in new
-        ],
-    )
-    add_checks(session, {ids[item.claim.resource_id]: item.reading.checks for item in new})
     times = {"retrieved_at": now, "updated_at": now}
-    insert_rows(
-        session,
-        _RESULTS,
-        [
-            {"resource_id": item.claim.resource_id, "version": item.number}
-            | verdicts[item.claim.resource_id]
-            | result_values(item.reading)
-            | times
-            for item in new
-        ],
-    )
-    insert_rows(
-        session,
-        _DOCUMENTS,
-        [{"resource_id": item.claim.resource_id, "document": item.document.content} for item in new],
-    )
+    bodies = [
+        {"version_id": ids[item.claim.resource_id], "body": zlib.compress(item.document.body, COMPRESSION)}
+        for item in new
+    ]
+    current = [
+        {"resource_id": item.claim.resource_id, "version": item.number} | verdict | result_values(item.reading) | times
+        for item, verdict in zip(new, verdicts, strict=True)
+    ]
+    documents = [{"resource_id": item.claim.resource_id, "document": item.document.content} for item in new]
+    found = {ids[item.claim.resource_id]: item.reading.checks for item in new}
+    return [(_BODIES, bodies), (_CHECKS, _check_rows(found)), (_RESULTS, current), (_DOCUMENTS, documents)]
 
 
 def _version_values(item: NewVersion, now: datetime) -> dict[str, object]:
@@ -166,12 +151,15 @@ def result_values(reading: Reading) -> dict[str, object]:
 
 def add_checks(session: Session, found: Mapping[int, Sequence[Check]]) -> None:
     """Write the checks of versions, by the versions' ids, each in their order."""
-    rows = [
+    insert_rows(session, _CHECKS, _check_rows(found))
+
+
+def _check_rows(found: Mapping[int, Sequence[Check]]) -> list[dict[str, object]]:
+    return [
         {"version_id": version_id, "position": position, **check_values(check)}
         for version_id, checks_of_it in found.items()
         for position, check in enumerate(checks_of_it)
     ]
-    insert_rows(session, _CHECKS, rows)
 
 
 def check_values(check: Check) -> dict[str, object]:
