@@ -19,7 +19,7 @@ from worker.store import leases, outbox
 from worker.store.engine import UNAVAILABLE, Database, Session, database_time
 from worker.store.outbox import NumberedEvent
 
-BATCH = 100
+BATCH = 250
 """Events between two moves of the cursor. So many may come again after a crash."""
 
 LEASE = timedelta(seconds=5)

@@ -193,9 +193,8 @@ class _Pump:
         claims: list[Claim] = []
         try:
             with self._parts.database.write() as session:
-                now = database_time(session)
-                allowed = sources.state(session, slug).may_call(now)
-                if allowed == 0 or (allowed == 1 and not sources.postpone_probe(session, slug, now + PROBE_AFTER)):
+                allowed = self._may_call(session)
+                if allowed == 0:
                     return [], False
                 found = self._claim_granted(session, granted, most=free if allowed is None else 1)
             claims = found
@@ -203,6 +202,17 @@ class _Pump:
             low = sum(1 for claim in claims if claim.priority is not Priority.LIVE)
             budgets.give_back(slug, calls=granted.calls - len(claims), low=granted.low - low)
         return claims, allowed == 1
+
+    def _may_call(self, session: Session) -> int | None:
+        """How many calls may be made now: None is as many as the budget gives, 1 is a probe, which is taken hereby."""
+        state = sources.state(session, self._source.slug)
+        if state.is_undisturbed:
+            return None
+        now = database_time(session)
+        allowed = state.may_call(now)
+        if allowed == 1 and not sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER):
+            return 0
+        return allowed
 
     def _claim_granted(self, session: Session, granted: Grant, most: int) -> list[Claim]:
         lease = timedelta(seconds=self._parts.settings.lease_seconds)
