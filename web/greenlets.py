@@ -12,10 +12,14 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
+import structlog
 from greenlet import getcurrent, greenlet
 
+from worker.log import where
 from worker.pipeline import waiting
 from worker.pipeline.waiting import THREADS
+
+log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
@@ -66,7 +70,12 @@ class Hub:
 
     def spawn(self, run: Callable[[], object]) -> None:
         """Run `run`, which must not raise, in a greenlet; returns when it ends or first waits."""
-        _Request(self, run).switch()
+        request = _Request(self, run)
+        if getcurrent() is self.greenlet:
+            request.switch()
+        else:
+            # Begun by one request for the next: whoever waits or ends goes to the hub, and never back to the beginner.
+            self.loop.call_soon(request.switch)
 
     def call(self, job: Job) -> None:
         """Run `job` soon, in the loop's thread. Any thread may ask for it; what comes together wakes the loop once."""
@@ -84,7 +93,10 @@ class Hub:
         # Before the first is taken: who comes later than the last sees this, and wakes the loop again.
         self._called = False
         while self._calls:
-            self._calls.popleft()()
+            try:
+                self._calls.popleft()()
+            except Exception as error:  # noqa: BLE001 - the jobs behind it belong to others
+                log.error("job_failed", error=where(error))
 
 
 class _Request(greenlet):

@@ -12,11 +12,10 @@ from typing import Protocol, cast
 from wsgiref.types import WSGIEnvironment
 
 import structlog
-from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from web.http_request import Headers, Refused, Request, brief, environment, read_head
+from web.http_request import Refused, Request, brief, environment, head_bytes, read_head, refusal
 from worker.clock import monotonic
-from worker.log import where
 
 REQUEST_SECONDS = 15
 """How long a request may take to arrive. Less cuts off honest senders on bad lines; more lets idle sockets pile up."""
@@ -31,6 +30,9 @@ that sends a webhook into a connection that is just being closed loses it, and s
 LINGER_SECONDS = 2.0
 """After a refusal, what the sender is still sending is read and thrown away for so long: closing at once would reset
 the connection, and the sender would never see why."""
+
+ANSWER_SECONDS = 120.0
+"""Nothing that is asked for takes so long. What does is a fault of ours, and must not keep its connection for ever."""
 
 TAKING_SECONDS = 30.0
 """How long a client may take to read an answer. Until it has, no further request of its connection is begun."""
@@ -99,7 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._long_bytes = 0
         # What goes on: see what sets them.
         self._mute = self._deaf = self._gone = self._ended = self._stopping = self._served = self._going_on = False
-        self._quiet_since = monotonic()
+        self._quiet_since = self._current_since = monotonic()
         self._began: float | None = None
         self._stuck_since: float | None = None
         self._abort_at: float | None = None
@@ -125,10 +127,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = self._deaf = True
+        for item in self._waiting:
+            if isinstance(item, Request):
+                self._let_go(item)
         self._waiting.clear()
+        if self._arriving is not None:
+            self._let_go(self._arriving)
+        # The one that is being answered is let go with its answer: until then its body is there.
         self._held = None
-        self._service.has_room(-self._long_bytes)
         self._service.forget(self)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody is left to hear an answer."""
+        return self._gone
 
     def pause_writing(self) -> None:
         self._stuck_since = monotonic()
@@ -159,7 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._mute:
             return
         parser = self._parser
-        if _head_bytes(self._target, self._headers) > HEAD_BYTES:
+        if head_bytes(self._target, self._headers) > HEAD_BYTES:
             raise Refused(431, "the head of the request is too long")
         request = read_head(parser.get_method(), self._target, parser.get_http_version(), self._headers, self._base)
         request.limit = self._service.body_limit(request.path)
@@ -212,7 +224,7 @@ class Connection(asyncio.BufferedProtocol):
             return int(upgrade.args[0])
         except HttpParserError as error:
             if not self._deaf:
-                self._refuse(_refusal(error))
+                self._refuse(refusal(error))
         else:
             self._count(len(piece))
         return len(piece)
@@ -268,15 +280,15 @@ class Connection(asyncio.BufferedProtocol):
         request.kept = 0
 
     def _is_far_ahead(self) -> bool:
-        waiting = self._waiting
-        return len(waiting) >= MOST_AHEAD or any(isinstance(item, Request) and item.kept for item in waiting)
+        ahead = sum(len(item.body) for item in self._waiting if isinstance(item, Request))
+        return len(self._waiting) >= MOST_AHEAD or ahead > LONG_BODY
 
-    def _refuse(self, refusal: Refused) -> None:
+    def _refuse(self, refused: Refused) -> None:
         if self._arriving is not None:
             self._let_go(self._arriving)
         self._arriving = self._began = None
         self._deaf = True
-        self._waiting.append(refusal)
+        self._waiting.append(refused)
 
     # Answering.
 
@@ -289,7 +301,7 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(item, Refused):
                 self._turn_away(item)
             else:
-                self._current = item
+                self._current, self._current_since = item, monotonic()
                 self._service.begin(self, item)
         self._going_on = False
         if self._held is not None and not self._is_far_ahead():
@@ -308,9 +320,11 @@ class Connection(asyncio.BufferedProtocol):
     def answer(self, raw: bytes) -> None:
         """Send the answer to the request that was begun."""
         request, self._current = self._current, None
-        if self._gone or request is None:
+        if request is None:
             return
         self._let_go(request)
+        if self._gone:
+            return
         self._served = True
         self._quiet_since = monotonic()
         self._transport.write(raw)
@@ -319,9 +333,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
 
-    def _turn_away(self, refusal: Refused) -> None:
-        retry_after = RETRY_AFTER_SECONDS if refusal.status == 503 else None
-        self._transport.write(brief(refusal.status, refusal.reason, keep_alive=False, retry_after=retry_after))
+    def _turn_away(self, refused: Refused) -> None:
+        retry_after = RETRY_AFTER_SECONDS if refused.status == 503 else None
+        self._transport.write(brief(refused.status, refused.reason, keep_alive=False, retry_after=retry_after))
         if self._ended:
             self.close()
             return
@@ -338,6 +352,9 @@ class Connection(asyncio.BufferedProtocol):
         elif self._stuck_since is not None:
             if now > self._stuck_since + TAKING_SECONDS:
                 self._transport.abort()
+        elif self._current is not None and now > self._current_since + ANSWER_SECONDS:
+            log.error("request_without_an_answer")
+            self._transport.abort()
         elif not self._in_work() and now > self._patience():
             self.close()
 
@@ -375,21 +392,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def _in_work(self) -> bool:
         return self._current is not None or bool(self._waiting)
-
-
-def _head_bytes(target: bytes, headers: Headers) -> int:
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
-
-
-def _refusal(error: HttpParserError) -> Refused:
-    cause = error.__context__
-    if isinstance(cause, Refused):
-        return cause
-    if isinstance(error, HttpParserCallbackError):
-        log.error("request_not_read", error=where(cause or error))
-        return Refused(400, "the request cannot be read")
-    # The parser's own words, which quote nothing.
-    return Refused(400, str(error))
 
 
 def _place(transport: asyncio.BaseTransport, name: str) -> tuple[str, int]:

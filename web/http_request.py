@@ -13,10 +13,16 @@ from io import BytesIO
 from urllib.parse import unquote_to_bytes, urlsplit
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
+import structlog
+from httptools import HttpParserCallbackError, HttpParserError
+
 from worker.clock import unix_seconds
+from worker.log import where
 
 MOST_NAMES = 500
 """Names of headers whose translation is remembered. Anybody can send new ones; senders know a few dozen."""
+
+log = structlog.get_logger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -240,3 +246,20 @@ def brief(status: int, sentence: str, *, keep_alive: bool, retry_after: str | No
         lines.append("Connection: close")
     lines.append(f"Date: {_date(unix_seconds())}\r\n\r\n")
     return "\r\n".join(lines).encode("ascii") + body
+
+
+def head_bytes(target: bytes, headers: Headers) -> int:
+    """How long a head is, line ends included."""
+    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def refusal(error: HttpParserError) -> Refused:
+    """Why the parser gave up, as it is answered."""
+    cause = error.__context__
+    if isinstance(cause, Refused):
+        return cause
+    if isinstance(error, HttpParserCallbackError):
+        log.error("request_not_read", error=where(cause or error))
+        return Refused(400, "the request cannot be read")
+    # The parser's own words, which quote nothing.
+    return Refused(400, str(error))

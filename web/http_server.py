@@ -64,6 +64,7 @@ class Server:
         self._accepting: set[asyncio.Task[object]] = set()
         self._listening = False
         self._long_bytes = 0
+        self._asides = 0
         self._load = Load()
         self._stop_wanted = False
         self._stop_by: float | None = None
@@ -107,12 +108,10 @@ class Server:
     def begin(self, connection: Connection, request: Request) -> None:
         """Answer a request; see `http_protocol.Service`."""
         if not request.path.startswith(WEBHOOKS):
-            self._pool.submit(partial(self._answer_in_thread, connection, request))
+            self._begin_aside(connection, request)
         elif self._load.is_too_much():
             metrics.SHED.inc()
-            sentence = "too many requests are waiting"
-            answer = brief(503, sentence, keep_alive=request.keep_alive, retry_after=RETRY_AFTER_SECONDS)
-            connection.answer(answer)
+            connection.answer(_too_many(request))
         else:
             self._load.begin()
             if request.kept or len(request.body) > LONG_BODY:
@@ -120,6 +119,17 @@ class Server:
                 self._pool.submit(partial(self._answer_in_thread, connection, request, self._load.end))
             else:
                 self._hub.spawn(partial(self._answer_here, connection, request))
+
+    def _begin_aside(self, connection: Connection, request: Request) -> None:
+        # Whoever asks and goes away leaves work behind, so connections alone do not bound it.
+        if self._asides >= MOST_CONNECTIONS:
+            connection.answer(_too_many(request))
+            return
+        self._asides += 1
+        self._pool.submit(partial(self._answer_in_thread, connection, request, self._end_aside))
+
+    def _end_aside(self) -> None:
+        self._asides -= 1
 
     def has_room(self, more: int) -> bool:
         """Whether so many more bytes of long bodies may be kept."""
@@ -151,14 +161,13 @@ class Server:
         self._load.end()
         connection.answer(raw)
 
-    def _answer_in_thread(
-        self, connection: Connection, request: Request, ended: Callable[[], None] | None = None
-    ) -> None:
-        raw = self._call(request)
+    def _answer_in_thread(self, connection: Connection, request: Request, ended: Callable[[], None]) -> None:
+        # A webhook is stored, whoever still listens. Everything else is only an answer.
+        unheard = connection.is_gone and not request.path.startswith(WEBHOOKS)
+        raw = b"" if unheard else self._call(request)
 
         def answer() -> None:
-            if ended is not None:
-                ended()
+            ended()
             connection.answer(raw)
 
         self._hub.call(answer)
@@ -168,7 +177,7 @@ class Server:
             return call(self._app, request)
         except Exception as error:  # noqa: BLE001 - the application answers for its own errors; this is what it missed
             log.error("application_failed", error=where(error))
-            return brief(500, "internal trouble", keep_alive=request.keep_alive)
+            return _bodiless(request, brief(500, "internal trouble", keep_alive=request.keep_alive))
 
     # Connections.
 
@@ -212,6 +221,8 @@ class Server:
         return len(self._connections) + len(self._accepting) >= MOST_CONNECTIONS
 
     def _tick(self) -> None:
+        # First, so that nothing that goes wrong with one connection ends the time limits of all.
+        self._loop.call_later(TICK, self._tick)
         now = monotonic()
         for connection in list(self._connections):
             connection.look(now)
@@ -219,7 +230,6 @@ class Server:
             self._loop.stop()
         elif not self._stop_wanted and not self._listening and not self._is_full():
             self._listen()
-        self._loop.call_later(TICK, self._tick)
 
     # Its end.
 
@@ -255,3 +265,16 @@ class Server:
             connection.abort()
         for _ in range(2):
             self._loop.run_until_complete(asyncio.sleep(0))
+
+
+def _too_many(request: Request) -> bytes:
+    sentence = "too many requests are waiting"
+    answer = brief(503, sentence, keep_alive=request.keep_alive, retry_after=RETRY_AFTER_SECONDS)
+    return _bodiless(request, answer)
+
+
+def _bodiless(request: Request, answer: bytes) -> bytes:
+    """An answer to HEAD is a head: what follows would be taken for the next answer."""
+    if request.environ["REQUEST_METHOD"] != "HEAD":
+        return answer
+    return answer[: answer.index(b"\r\n\r\n") + 4]

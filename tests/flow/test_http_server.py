@@ -74,6 +74,38 @@ def get(path: bytes, *headers: bytes) -> bytes:
     return b"\r\n".join([b"GET %s HTTP/1.1" % path, b"Host: x", *headers, b"", b""])
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_webhooks_that_come_together_on_one_connection_are_all_answered(
+    running: RunningServer[Application], count: int
+) -> None:
+    """The next is begun by the one before, while the loop is elsewhere; and afterwards the connection goes on."""
+    application = running.app
+    application.held = True
+    with running.connect() as connection:
+        connection.sendall(WEBHOOK * count)
+        for number in range(count):
+            until(lambda number=number: len(application.waiting) > number)
+            application.waiting[number].set()
+            assert statuses(read_until(connection, b"}\n")) == [200]
+        application.held = False
+        connection.sendall(WEBHOOK)
+        assert statuses(read_until(connection, b"}\n")) == [200]
+
+
+def test_an_answer_to_head_has_no_body_even_from_the_server_itself(
+    running: RunningServer[Application], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running.connect() as connection:
+        connection.sendall(get(b"/api"))
+        read_until(connection, b"}\n")
+        monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 0)
+        connection.sendall(b"HEAD /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After" in head
+    assert body == b""
+
+
 def test_webhooks_stay_in_the_loop_and_all_else_and_long_bodies_do_not(running: RunningServer[Application]) -> None:
     close = b"Connection: close\r\nContent-Length"
     long = (

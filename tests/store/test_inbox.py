@@ -186,23 +186,24 @@ def test_the_quarantine_keeps_the_newest_of_each_source_and_no_header_values(dat
 
 @pytest.mark.postgres
 def test_a_repeat_of_what_is_just_being_pruned_is_kept_as_the_first(postgres_database, monkeypatch):
-    record(postgres_database, arrival("evt_1"))
+    """And what is new beside it is still wanted."""
+    record(postgres_database, arrival("evt_old", "inq_old"))
     look = inbox._recorded_before
+    pruned: list[object] = []
 
     def prune_then_look(session, arrivals):
-        with postgres_database.write() as other:
-            other.execute(delete(deliveries))
+        if not pruned:
+            with postgres_database.write() as other:
+                pruned.extend(other.execute(delete(deliveries).returning(deliveries.c.id)).all())
         return look(session, arrivals)
 
-    again = arrival("evt_1", body=b"again")
-    with postgres_database.write() as session:
-        monkeypatch.setattr(inbox, "_recorded_before", once(prune_then_look, then=look))
-        [receipt] = inbox.record(session, [again])
+    monkeypatch.setattr(inbox, "_recorded_before", prune_then_look)
+    again, new = arrival("evt_old", "inq_old", body=b"again"), arrival("evt_new", "inq_new")
+    receipts = record(postgres_database, new, again)
 
-    assert (receipt.status, receipt.delivery_id) == ("accepted", again.id)
-    assert [row.body for row in rows(postgres_database, delivery_bodies)] == [b"again"]
-
-
-def once(first, then):
-    calls = iter([first])
-    return lambda *arguments: next(calls, then)(*arguments)
+    assert len(pruned) == 1
+    assert [(item.status, item.delivery_id) for item in receipts] == [("accepted", new.id), ("accepted", again.id)]
+    assert {row.body for row in rows(postgres_database, delivery_bodies)} == {b"again", BODY}
+    assert (resource(postgres_database, "inq_new").wanted, resource(postgres_database, "inq_old").wanted) == (1, 2)
+    assert resource(postgres_database, "inq_new").due_at is not None
+    assert len(rows(postgres_database, delivery_resources)) == 2

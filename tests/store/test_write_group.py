@@ -152,6 +152,34 @@ def test_what_is_final_in_the_group_is_not_wanted_again(database):
     assert (resource(database, "inq_2").wanted, resource(database, "inq_2").due_at) == (1, None)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_one_that_failed_and_is_named_by_its_neighbour_is_tried_again(database, together):
+    held = held_by_id(database, "inq_names", "inq_gone")
+    names = landed(held["inq_names"], reading(related=(ref("inq_gone"),)))
+    gone = failed(held["inq_gone"], FailureKind.REJECTED)
+
+    for group in [[names, gone]] if together else [[names], [gone]]:
+        write_all(database, *group)
+
+    found = resource(database, "inq_gone")
+    assert found.wanted > found.retrieved
+    assert (found.park_reason, found.due_at is not None) == (None, True)
+
+
+def test_whole_numbers_and_fractions_in_one_column(database):
+    held = held_by_id(database, "inq_1", "inq_2")
+    scores = tuple(Check(f"check {score}", CheckOutcome.PASSED, score=score) for score in (1, 0.5, None))
+
+    write_all(
+        database,
+        landed(held["inq_1"], reading(score=100, checks=scores)),
+        landed(held["inq_2"], reading(score=0.25, checks=scores)),
+    )
+
+    assert sorted(row.score for row in rows(database, results)) == [0.25, 100]
+    assert [row.score for row in rows(database, checks)] == [1, 0.5, None] * 2
+
+
 def test_what_several_name_is_wanted_once_and_as_urgently_as_the_most_urgent(database):
     want(database, "inq_1", priority=Priority.REPLAY)
     want(database, "inq_2")

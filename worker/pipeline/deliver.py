@@ -50,6 +50,10 @@ class _Look(Enum):
     FAILED = auto()
 
 
+class SinkFailed(Exception):
+    """A sink raised what our own database would."""
+
+
 class LeaseLost(Exception):
     """A sink was served for longer than its lease lasts, and belongs to another process."""
 
@@ -136,6 +140,7 @@ class Deliverer:
 
     def _deliver_some(self) -> _Look:
         """Deliver a batch, if there is one and no other process is at it."""
+        led_at = monotonic()
         with self._database.write() as session:
             leases.not_for_ever(session)
             if not self._lead(session):
@@ -144,19 +149,18 @@ class Deliverer:
             if not batch:
                 leases.release(session, self._lease, self._holder)
                 return _Look.EMPTY
-        self._deliver(batch)
+        self._deliver(batch, led_at)
         return _Look.MORE if len(batch) == BATCH else _Look.EMPTY
 
-    def _deliver(self, batch: Sequence[NumberedEvent]) -> None:
+    def _deliver(self, batch: Sequence[NumberedEvent], led_at: float) -> None:
         taken: list[int] = []
         reached = 0
-        led_at = monotonic()
         wanted = [item for item in batch if self._wanted.passes(item.event)]
         try:
             for start in range(0, len(wanted), self.sink.at_once):
                 led_at = self._go_on_leading(led_at, batch[0].sequence)
                 some = wanted[start : start + self.sink.at_once]
-                self.sink.deliver([cloud_event(item.event, item.id, item.sequence, item.occurred_at) for item in some])
+                self._hand_over(some)
                 taken.extend(item.sequence for item in some)
                 reached = taken[-1]
             reached = batch[-1].sequence
@@ -164,6 +168,14 @@ class Deliverer:
             with self._database.write() as session:
                 outbox.delivered(session, self.sink.name, taken, position=reached)
                 leases.release(session, self._lease, self._holder)
+
+    def _hand_over(self, some: Sequence[NumberedEvent]) -> None:
+        events = [cloud_event(item.event, item.id, item.sequence, item.occurred_at) for item in some]
+        try:
+            self.sink.deliver(events)
+        except UNAVAILABLE as error:
+            # A sink may have a database of its own. Its trouble is not ours.
+            raise SinkFailed(type(error).__name__) from error
 
     def _go_on_leading(self, led_at: float, first: int) -> float:
         """Renew the lease where that is due. Raises LeaseLost where another process delivers the same, or has."""

@@ -100,7 +100,13 @@ class Landings:
         else:
             for item, outcome in zip(group, outcomes, strict=True):
                 item.done = True
-                self._note(item.landed, outcome)
+                self._tell(item, outcome)
+
+    def _tell(self, item: _Waiting, outcome: AttemptOutcome) -> None:
+        try:
+            self._note(item.landed, outcome)
+        except Exception as error:  # noqa: BLE001 - it is written; the others of its group are still to be told
+            log.error("attempt_not_noted", error=where(error), **item.names)
 
     def _write_as_bug(self, item: _Waiting, error: Exception) -> None:
         """Whatever it is, the resource is parked, and a person looks."""

@@ -82,10 +82,12 @@ def write(session: Session, landed: Sequence[Landed]) -> list[AttemptOutcome]:
         return [AttemptOutcome.FENCED] * len(landed)
     now = rows[ours[0].claim.resource_id].now
     read, failed = _sort(session, ours, rows)
-    _write_documents(session, read, now)
+    asked_again = _write_documents(session, read, now)
     outcomes = {item.claim.token_of_attempt: item.outcome for item in read}
     for item, failure in failed:
-        _write_failure(session, item, failure, rows[item.claim.resource_id], now)
+        row = rows[item.claim.resource_id]
+        asked = row.wanted > item.claim.wanted or row.id in asked_again
+        _write_failure(session, item, failure, now, asked_again=asked)
         stale = failure.kind is FailureKind.STALE
         outcomes[item.claim.token_of_attempt] = AttemptOutcome.STALE if stale else AttemptOutcome.FAILED
     return [outcomes.get(item.claim.token_of_attempt, AttemptOutcome.FENCED) for item in landed]
@@ -140,16 +142,17 @@ def _read(
     )
 
 
-def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> None:
+def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> frozenset[int]:
+    """Returns the ids of the resources that are wanted because the documents name them."""
     if not read:
-        return
+        return frozenset()
     new = [item for item in read if item.changed]
     results.touch(session, [item.claim.resource_id for item in read if not item.changed], now)
     versions = results.add_versions(session, [NewVersion(i.claim, i.number, i.reading, i.document) for i in new], now)
     for item in read:
         if item.reading.verdict.stage is Stage.ERASED:
             _erase(session, item.claim, item.number, now)
-    _want_related(session, read, now)
+    wanted = _want_related(session, read, now)
     _note_drift(session, read, now)
     # After every resource: whoever is told to slow down holds a resource that a document may name, and then wants the
     # source's row.
@@ -166,16 +169,17 @@ def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> 
         ],
     )
     resources.require_all(len(settled), ended)
+    return wanted
 
 
-def _write_failure(session: Session, landed: Landed, failure: Failure, row: Row[Any], now: datetime) -> None:
+def _write_failure(session: Session, landed: Landed, failure: Failure, now: datetime, *, asked_again: bool) -> None:
     """Write why an attempt gave no document, and what follows from it."""
     claim, situation = landed.claim, landed.situation
     stale = failure.kind is FailureKind.STALE
     if stale:
         _note_answered(session, claim, situation, now)
     decision = _decide(session, claim, failure, situation, now)
-    if row.wanted > claim.wanted and isinstance(decision, RetryAt | Park) and failure.kind is not FailureKind.CRASHED:
+    if asked_again and isinstance(decision, RetryAt | Park) and failure.kind is not FailureKind.CRASHED:
         # Somebody asked again while the call was under way, and this answer may be older than what they know of.
         decision = RetryAt(now)
     if situation.probing and _credential_works(failure):
@@ -324,7 +328,7 @@ def _erase(session: Session, claim: Claim, number: int, now: datetime) -> None:
     inbox.erase_bodies(session, claim.resource_id, now)
 
 
-def _want_related(session: Session, read: Sequence[_Read], now: datetime) -> None:
+def _want_related(session: Session, read: Sequence[_Read], now: datetime) -> frozenset[int]:
     """Want what the documents name: what is not known yet, and, if a document changed, what may have changed with it.
 
     A final result is left alone, or every reading of an inquiry would read its verifications again. An erasure is
@@ -342,7 +346,7 @@ def _want_related(session: Session, read: Sequence[_Read], now: datetime) -> Non
                 key = ResourceKey(item.claim.key.source, ref)
                 wants[key] = _more_urgent(wants.get(key), _related_want(item.claim))
     pause = {item.claim.key.source: item.situation.coalesce for item in read}
-    resources.mark_wanted(session, wants, now, coalesce=pause)
+    return frozenset(resources.mark_wanted(session, wants, now, coalesce=pause).values())
 
 
 def _names(claim: Claim, reading: Reading) -> list[ResourceRef]:

@@ -37,6 +37,7 @@ class Transport(httpx.BaseTransport):
     def __init__(self, backend: httpcore.NetworkBackend, *, most_kept: int) -> None:
         self._backend = backend
         self._tls = ssl.create_default_context()
+        self._tls.set_alpn_protocols(["http/1.1"])
         self._lock = threading.Lock()
         self._idle: dict[_Origin, deque[_Connection]] = {}
         self._most_kept = most_kept
@@ -160,6 +161,10 @@ class _Answer:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.complete:
+                # The answer is whole; what came behind it is nobody's.
+                self.reusable = False
+                return
             raise httpx.RemoteProtocolError(f"the answer is not HTTP: {type(error).__name__}") from None
         if self._in_head and self._counted > HEAD_BYTES:
             raise httpx.RemoteProtocolError("the answer's head is too long")

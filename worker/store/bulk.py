@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Dialect,
+    Float,
     Row,
     Table,
     Text,
@@ -186,5 +187,8 @@ def _arrays(like: Like, rows: Rows, place: int = 0) -> dict[str, list[Any]]:
             values = [None if value is None else json_text(value) for value in values]
         elif isinstance(found.type, SafeText):
             values = [None if value is None else storable(value) for value in values]
+        elif isinstance(found.type, Float):
+            # psycopg refuses lists of mixed types, and a whole number is one of another type.
+            values = [None if value is None else float(value) for value in values]
         arrays[_parameter(name, place)] = values
     return arrays

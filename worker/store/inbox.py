@@ -61,7 +61,11 @@ class Receipt:
 
 
 def record(
-    session: Session, arrivals: Sequence[Arrival], coalesce: Mapping[str, timedelta] = NOT_AT_ALL
+    session: Session,
+    arrivals: Sequence[Arrival],
+    coalesce: Mapping[str, timedelta] = NOT_AT_ALL,
+    *,
+    already: frozenset[uuid.UUID] = frozenset(),
 ) -> list[Receipt]:
     """Record a group of deliveries in one go; the answers are in the same order. All or none, with the transaction.
 
@@ -75,6 +79,7 @@ def record(
     # Those who bring the same delivery take its place in the index in one order, so none waits for the other's second.
     candidates = sorted(firsts.values(), key=lambda arrival: arrival.key)
     now, inserted = _insert_each(session, candidates) if is_sqlite(session) else _insert_all(session, candidates)
+    inserted |= already
     created = {item.key for item in candidates if item.id in inserted}
     others = [item for item in arrivals if item is not firsts[item.key] or item.key not in created]
     known = _recorded_before(session, others)
@@ -82,7 +87,7 @@ def record(
     earlier = _count_repeats(session, repeats, now)
     if len(earlier) < len(repeats):
         # It was there a moment ago, and was pruned: what repeated it is the first again.
-        return record(session, arrivals, coalesce)
+        return record(session, arrivals, coalesce, already=frozenset(inserted))
     told = [item for item in arrivals if item.id not in known]
     resource_ids = mark_wanted(session, _wants(told, firsts, created), now, coalesce=coalesce)
     _link(session, [firsts[key] for key in created], resource_ids)
