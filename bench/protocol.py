@@ -94,6 +94,9 @@ class Scenario:
     figures: Sequence[Figure]
     open: Callable[["Stage"], AbstractContextManager[Contenders]]
 
+    optional: bool = False
+    """It needs what no machine has to give, so to skip it is never a failure."""
+
 
 def ratio(label: str, side: tuple[str, str], other: tuple[str, str], bar: Bar | None = None) -> Figure:
     """One number divided by another; each side is a contender and a metric."""

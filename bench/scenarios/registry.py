@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 
 from bench.protocol import Scenario
-from bench.scenarios import ack, ack_idle, concurrency, growth, latency, overload, results, small
+from bench.scenarios import (
+    ack,
+    ack_idle,
+    concurrency,
+    cost,
+    growth,
+    latency,
+    overload,
+    results,
+    scale,
+    scale_hosts,
+    small,
+)
 
 SCENARIOS: Sequence[Scenario] = (
     ack.SCENARIO,
@@ -12,6 +24,9 @@ SCENARIOS: Sequence[Scenario] = (
     results.SCENARIO,
     latency.SCENARIO,
     concurrency.SCENARIO,
+    cost.SCENARIO,
+    scale.SCENARIO,
+    scale_hosts.SCENARIO,
     small.SCENARIO,
     growth.SCENARIO,
 )
