@@ -7,7 +7,7 @@ budget is spent. A source that hangs fills its own slots and nobody else's.
 import random
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,6 +16,7 @@ import structlog
 
 from worker import metrics
 from worker.clock import monotonic, unix_seconds
+from worker.domain.model import ResourceRef
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, FailureKind, Priority
 from worker.errors import (
@@ -104,6 +105,8 @@ class _Pump:
         self._lock = threading.Lock()
         self._running = False
         self._again = threading.Event()
+        self._rung = False
+        self._more = True
         self._stopping = False
         self._low_slots = max(1, self._slots - max(1, int(self._slots * LIVE_SLOTS)))
         self._flights: dict[Future[None], Priority] = {}
@@ -112,6 +115,7 @@ class _Pump:
         self._landings = Landings(self._write, self._note_written, patience=parts.settings.lease_seconds * WRITE_SHARE)
 
     def run(self) -> None:
+        self._rung = True
         self._again.set()
         with self._lock:
             if self._running or self._stopping:
@@ -138,7 +142,7 @@ class _Pump:
             over = over or self._stopping or monotonic() > ends
             self._landings.write(last_try=self._stopping)
             claimed = 0
-            if not over and not self._landings:
+            if not over and not self._landings and self._should_look():
                 try:
                     claimed = self._start_calls()
                 except Exception:
@@ -154,14 +158,23 @@ class _Pump:
             pause = self._landings.pause
             self._again.wait(IDLE_LOOK if pause is None else pause)
 
+    def _should_look(self) -> bool:
+        """Whether there may be work: somebody said so, or the last look did not see the end of it. A look in vain costs
+        as much as one that finds a single piece of work, which is what most nudges are about."""
+        return self._rung or self._more or monotonic() > self.looked_at + IDLE_LOOK
+
     def _start_calls(self) -> int:
         self.looked_at = monotonic()
+        self._rung = False
         flights = list(self._flights.values())
         free = min(self._slots - len(flights), CHUNK)
+        self._more = free <= 0
         if free <= 0:
             return 0
-        low = sum(1 for priority in flights if priority is not Priority.LIVE)
-        claims, probing = self._claim(free, min(free, self._low_slots - low))
+        free_low = min(free, self._low_slots - _count_low(flights))
+        claims, probing = self._claim(free, free_low)
+        # With fewer than there was room for, of both classes, this was all.
+        self._more = len(claims) == free or _count_low(claim.priority for claim in claims) >= free_low
         for claim in claims:
             future = self._executor().submit(self._work, claim, probing=probing)
             self._flights[future] = claim.priority
@@ -199,7 +212,7 @@ class _Pump:
                 found = self._claim_granted(session, granted, most=free if allowed is None else 1)
             claims = found
         finally:
-            low = sum(1 for claim in claims if claim.priority is not Priority.LIVE)
+            low = _count_low(claim.priority for claim in claims)
             budgets.give_back(slug, calls=granted.calls - len(claims), low=granted.low - low)
         return claims, allowed == 1
 
@@ -217,6 +230,8 @@ class _Pump:
     def _claim_granted(self, session: Session, granted: Grant, most: int) -> list[Claim]:
         lease = timedelta(seconds=self._parts.settings.lease_seconds)
         most = min(most, granted.calls)
+        if granted.low >= most:
+            return resources.claim(session, self._source.slug, limit=most, lease=lease)
         claims = resources.claim(session, self._source.slug, limit=most, lease=lease, live=True)
         rest = min(granted.low, most - len(claims))
         if rest > 0:
@@ -286,6 +301,9 @@ class _Pump:
             error=error,
         )
         metrics.ATTEMPTS.labels(claim.key.source, written, error or "").inc()
+        # What failed may be due again by now, and so may what a document names.
+        unsettled = error is not None or not self._source.coalesce_seconds
+        self._more = self._more or unsettled or bool(_related(landed))
         if written is AttemptOutcome.FENCED:
             self._note_fenced(claim)
         elif written is not AttemptOutcome.UNCHANGED:
@@ -309,3 +327,11 @@ class _Pump:
         except UNAVAILABLE as error:
             # It stays a crash in the books. The others of its group are written, and must hear so.
             log.warning("attempt_fenced_not_noted", source=self._source.slug, error=type(error).__name__)
+
+
+def _count_low(priorities: Iterable[Priority]) -> int:
+    return sum(1 for priority in priorities if priority is not Priority.LIVE)
+
+
+def _related(landed: Landed) -> Sequence[ResourceRef]:
+    return () if isinstance(landed.brought, Failure) else landed.brought[0].related
