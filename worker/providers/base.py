@@ -102,7 +102,7 @@ def body_digest(body: bytes) -> str:
 
 def hmac_sha256(secret: str, message: bytes) -> bytes:
     """The 32 raw bytes of HMAC-SHA256, keyed with the secret's UTF-8 bytes."""
-    return hmac.new(secret.encode("utf-8"), message, hashlib.sha256).digest()
+    return hmac.digest(secret.encode("utf-8"), message, "sha256")
 
 
 def matches_any(presented: bytes, expected: Iterable[bytes]) -> bool:
