@@ -30,10 +30,11 @@ def plan(database):
                 word = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
                 lines.extend(str(row[-1]) for row in connection.exec_driver_sql(f"{word} {statement}", parameters))
 
-        with database.read() as session:
+        # A session for writing, because one of the readers locks what it reads.
+        with database.write() as session:
             if not database.is_sqlite:
                 # Empty tables are scanned whatever indexes there are, unless scanning is made to look expensive.
-                session.connection().exec_driver_sql("SET enable_seqscan = off")
+                session.connection().exec_driver_sql("SET LOCAL enable_seqscan = off")
             event.listen(session.connection(), "before_cursor_execute", explain)
             read(session)
         return lines
