@@ -74,11 +74,14 @@ class Landings:
         return max(self._again_at - monotonic(), 0.0) if self._pause else None
 
     def write(self, *, last_try: bool = False) -> None:
-        """Write everything that is here, unless the last try has just failed."""
+        """Write what is here by now, unless the last try has just failed. What lands meanwhile is written next time,
+        or calls that land one after the other would keep the pump from starting new ones."""
         if self._pause and not last_try and monotonic() < self._again_at:
             return
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
+        left = len(self._waiting)
+        while left:
+            group = [self._waiting.popleft() for _ in range(min(left, LARGEST_GROUP))]
+            left -= len(group)
             try:
                 self._write_group(group)
             except UNAVAILABLE as error:
@@ -128,3 +131,6 @@ class Landings:
                 log.error("attempt_not_written", error=type(error).__name__, **item.names)
             else:
                 self._waiting.appendleft(item)
+        if not self._waiting:
+            # All were given up. What lands next is not their fault.
+            self._pause = 0.0

@@ -142,7 +142,7 @@ class _Pump:
             over = over or self._stopping or monotonic() > ends
             self._landings.write(last_try=self._stopping)
             claimed = 0
-            if not over and not self._landings and self._should_look():
+            if not over and self._landings.pause is None and self._should_look():
                 try:
                     claimed = self._start_calls()
                 except Exception:
