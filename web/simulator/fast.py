@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from web.simulator.fast_documents import Library
+from web.simulator.fast_documents import Catalogue
 from worker.clock import monotonic
 
 BACKLOG = 4096
@@ -67,7 +67,7 @@ class FastServer:
 
     def __init__(self, latency: float) -> None:
         self.latency = latency
-        self.library = Library()
+        self.catalogue = Catalogue()
         self.stats = Stats()
 
     def protocol(self) -> asyncio.Protocol:
@@ -85,7 +85,7 @@ class FastServer:
 
     def retrieve(self, method: bytes, path: bytes, external_id: bytes) -> bytes:
         """The answer to a retrieve call."""
-        document = self.library.document(path, external_id) if method == b"GET" and external_id else None
+        document = self.catalogue.document(path, external_id) if method == b"GET" and external_id else None
         if document is None:
             self.stats.unknown += 1
             return response(b'{"errors":[{"title":"Record not found"}]}', b"404 Not Found")
@@ -167,7 +167,7 @@ async def _serve(server: FastServer, host: str, port: int, on_ready: Callable[[s
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
     listening = await loop.create_server(server.protocol, host, port, backlog=BACKLOG)
-    refreshing = asyncio.create_task(_refresh(server.library))
+    refreshing = asyncio.create_task(_refresh(server.catalogue))
     async with listening:
         taken = listening.sockets[0].getsockname()[1]
         on_ready(f"http://{host}:{taken}")
@@ -175,7 +175,7 @@ async def _serve(server: FastServer, host: str, port: int, on_ready: Callable[[s
         refreshing.cancel()
 
 
-async def _refresh(library: Library) -> None:
+async def _refresh(catalogue: Catalogue) -> None:
     while True:
-        library.refresh()
+        catalogue.refresh()
         await asyncio.sleep(REFRESH_SECONDS)

@@ -36,7 +36,7 @@ class Template:
         return external_id.join(self._filled)
 
 
-class Library:
+class Catalogue:
     """The documents of every path. What is before an id in a path is its key, with the slash."""
 
     def __init__(self, seed: int = 0) -> None:
