@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 from tests.store.play import OTHER, SOURCE, claim, claim_one, key, now, resource, set_resource, want
+from tests.support.writing import settle
 from worker.domain.states import Cause
 from worker.store import resources
 from worker.store.engine import database_time
-from worker.store.resources import Settled, Want
+from worker.store.resources import Want
 
 PAUSE = {SOURCE: timedelta(seconds=30)}
 
@@ -22,7 +23,7 @@ def read(database):
     want(database)
     held = claim_one(database)
     with database.write() as session:
-        resources.settle(session, [Settled(held, 1, held.started_at, None)], held.started_at)
+        settle(session, held)
 
 
 def test_what_was_never_read_is_due_at_once(database):

@@ -25,12 +25,13 @@ from tests.store.play import (
     want,
     wanted_and_claimed,
 )
+from tests.support.writing import settle
 from worker.domain.retry import POISON_CRASHES
 from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority, Step
 from worker.errors import ClaimLost
 from worker.store import claims, resources, sources
 from worker.store.engine import database_time
-from worker.store.resources import Settled, Want
+from worker.store.resources import Want
 from worker.store.tables import attempts, versions
 from worker.store.tables import events as events_table
 from worker.store.tables import resources as table
@@ -255,10 +256,6 @@ def outlived(database):
     make_due(database)
     claim_one(database)
     return old
-
-
-def settle(session, held):
-    resources.settle(session, [Settled(held, 1, held.started_at, None)], held.started_at)
 
 
 def postpone(session, held):

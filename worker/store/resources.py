@@ -43,7 +43,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import Cause, Priority, Step
 from worker.errors import ClaimLost
-from worker.store.bulk import Change, Value, postgresql_text, write_together
+from worker.store.bulk import Change, Value, postgresql_text
 from worker.store.bulk import Step as BulkStep
 from worker.store.claims import Claim as Claim
 from worker.store.claims import book_attempts, note_crashes
@@ -204,11 +204,6 @@ class Settled:
     provider_updated_at: datetime | None
 
 
-def settle(session: Session, settled: Sequence[Settled], now: datetime, *, pause: timedelta = timedelta(0)) -> None:
-    """End claims with success. What was wanted meanwhile makes a resource due again after `pause`. Raises ClaimLost."""
-    require_all(len(settled), *write_together(session, [settling(settled, now, pause=pause)]))
-
-
 def require_all(settled: int, changed: int) -> None:
     """Raises ClaimLost unless as many claims were ended as should be."""
     if changed != settled:
@@ -216,7 +211,10 @@ def require_all(settled: int, changed: int) -> None:
 
 
 def settling(settled: Sequence[Settled], now: datetime, *, pause: timedelta) -> BulkStep:
-    """`settle`, to be written with more; whoever does must see that all rows were there."""
+    """To end claims with success, as a step to be written with more; whoever does must see that all rows were there.
+
+    What was wanted meanwhile makes a resource due again after `pause`.
+    """
     return _SETTLE, [
         {
             "row": item.claim.resource_id,
