@@ -8,7 +8,7 @@ import pytest
 
 from tests.pipeline.outlets import wait_until
 from worker import embedded, tasks
-from worker.celery_app import make_app, ring
+from worker.celery_app import DRAIN_TASK, make_app, ring
 from worker.embedded import EmbeddedWorker
 from worker.settings import Settings
 
@@ -49,12 +49,25 @@ def embedded_threads() -> list[threading.Thread]:
 
 @pytest.fixture(scope="module")
 def works():
-    """One for all: the threads of Celery's pool find their task in an application that the whole process shares."""
+    """One for all: there is at most one embedded worker in a process."""
     made = Works()
     made.worker.start()
     yield made
     made.freed.set()
     made.worker.stop(WAIT)
+
+
+def test_every_application_of_a_process_calls_what_it_was_given():
+    heard: tuple[list[str], list[str]] = ([], [])
+    apps = [make_app(Settings(), "publisher") for _ in heard]
+    for app, sources in zip(apps, heard, strict=True):
+        tasks.register(app, sources.append)
+
+    for app in apps:
+        app.finalize()
+        app.tasks[DRAIN_TASK](f"a source {apps.index(app)}")
+
+    assert heard == (["a source 0"], ["a source 1"])
 
 
 def test_it_takes_tasks_and_takes_them_again_after_a_restart(works):

@@ -33,6 +33,8 @@ class EmbeddedWorker:
 
     def start(self, wait_seconds: float = 10.0) -> None:
         """Start it, and wait until it takes tasks. Raises TimeoutError."""
+        # The threads of Celery's pool look for a task's address in the application that is the process's default.
+        self._app.set_default()
         self._thread.start()
         if not self._ready.wait(wait_seconds):
             raise TimeoutError(f"the embedded Celery worker was not ready within {wait_seconds:.0f} s")

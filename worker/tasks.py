@@ -23,7 +23,8 @@ CANNOT_START = 3
 def register(app: Celery, drain: Callable[[str], None]) -> None:
     """Make `app` answer nudges by calling `drain(source)`."""
 
-    @app.task(name=DRAIN_TASK)
+    # Shared, it would also be given to every other application of this process, where the first of its name stays.
+    @app.task(name=DRAIN_TASK, shared=False)
     def drain_source(source: str) -> None:
         drain(source)
 
