@@ -15,9 +15,9 @@ from typing import TypeVar
 import structlog
 from greenlet import getcurrent, greenlet
 
+from worker import waiting
 from worker.log import where
-from worker.pipeline import waiting
-from worker.pipeline.waiting import THREADS
+from worker.waiting import READABLE, THREADS, WRITABLE
 
 log = structlog.get_logger(__name__)
 
@@ -165,3 +165,36 @@ class Greenlets:
         if errors:
             raise errors[0]
         return results[0]
+
+    def gives_way(self) -> bool:
+        """Whether the caller is a greenlet."""
+        return isinstance(getcurrent(), _Request)
+
+    def until_ready(self, fileno: int, wanted: int) -> int:
+        """Wait in the loop for a file. Only one greenlet may wait for the same file."""
+        current = getcurrent()
+        if not isinstance(current, _Request):
+            raise TypeError("only greenlets give way")
+        loop = current.hub.loop
+
+        def resume(found: int) -> None:
+            if wanted & READABLE:
+                loop.remove_reader(fileno)
+            if wanted & WRITABLE:
+                loop.remove_writer(fileno)
+            current.switch(found)
+
+        if wanted & READABLE:
+            loop.add_reader(fileno, resume, READABLE)
+        if wanted & WRITABLE:
+            loop.add_writer(fileno, resume, WRITABLE)
+        found: int = current.hub.greenlet.switch()
+        return found
+
+    def soon(self, job: Job) -> None:
+        """When the loop is back from what it does now; a thread calls it itself."""
+        current = getcurrent()
+        if isinstance(current, _Request):
+            current.hub.call(job)
+        else:
+            THREADS.soon(job)

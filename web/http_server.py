@@ -12,6 +12,7 @@ from functools import partial
 from wsgiref.types import WSGIApplication
 
 import structlog
+import uvloop
 
 from web.greenlets import Hub, Pool
 from web.http_protocol import LONG_BODY, RETRY_AFTER_SECONDS, Connection
@@ -76,7 +77,7 @@ class Server:
         """Serve, in the calling thread, until `stop`."""
         aside = Pool("aside", ASIDE_THREADS)
         self._pool = Pool("request", self._threads)
-        loop = asyncio.new_event_loop()
+        loop = uvloop.new_event_loop()
         self._hub = Hub(loop, aside)
         self._loop = loop
         try:
@@ -264,7 +265,8 @@ class Server:
         for connection in list(self._connections):
             connection.abort()
         for _ in range(2):
-            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.call_soon(self._loop.stop)
+            self._loop.run_forever()
 
 
 def _too_many(request: Request) -> bytes:

@@ -16,14 +16,13 @@ from worker.pipeline.expect import Expectations
 from worker.pipeline.nudge import Nudger
 from worker.pipeline.prune import Pruner
 from worker.pipeline.publish import Publisher
-from worker.pipeline.receive import Receiver
+from worker.pipeline.receive import MOST_SESSIONS, Receiver
 from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
 from worker.pipeline.retrieve import WRITE_SHARE, Parts, Retriever
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
-from worker.pipeline.waiting import THREADS, Waiter
 from worker.providers.client import ProviderClient
 from worker.providers.registry import providers
 from worker.scheduler import Scheduler
@@ -33,6 +32,7 @@ from worker.sinks.registry import sinks as configured_sinks
 from worker.store import schema
 from worker.store.engine import Database
 from worker.store.spool import Spool
+from worker.waiting import THREADS, Waiter
 from worker.watchdog import OverdueWork, Watchdog
 
 BROKER_SEEN_SECONDS = 5.0
@@ -86,7 +86,8 @@ class Runtime:
     def receiver(self) -> Receiver:
         """Takes deliveries."""
         return Receiver(
-            self.database,
+            # None of the requests that give way to each other may wait for a connection.
+            self.database.beside(MOST_SESSIONS, self._waiter),
             self.settings.sources,
             self.providers,
             self.nudger.nudge,

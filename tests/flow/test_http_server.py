@@ -13,7 +13,7 @@ from tests.support.raw_http import RunningServer, Served, documents, read_all, r
 from web import http_protocol, http_server, load
 from web.greenlets import Greenlets
 from web.load import ALWAYS, Load
-from worker.pipeline.waiting import Event
+from worker.waiting import Event
 
 pytestmark = pytest.mark.flow
 

@@ -33,7 +33,7 @@ def body(model: type[Model]) -> Model:
     if request.mimetype != "application/json":
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, as Content-Type: application/json")
     try:
-        values = parse_object(read_body(request, LARGEST_BODY))
+        values = parse_object(read_body(request.environ, LARGEST_BODY))
     except UnreadableJson as error:
         raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
     return _validated(model, values)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from worker.errors import IntakeUnavailable, NotCommitted
-from worker.pipeline.waiting import THREADS, Event, Waiter
+from worker.waiting import THREADS, Event, Waiter
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -45,7 +45,8 @@ class GroupCommit(Generic[Item, Answer]):
     """Hands groups of items to `commit`, which answers for each in order, or raises for all of them.
 
     `passing` names the errors that mean the database is away: then nobody's item is at fault. Any other error of a
-    group is traced to its item by committing each alone. `waiter` is how its callers wait.
+    group is traced to its item by committing each alone. `waiter` is how its callers wait, and `blocks` whether
+    `commit` blocks instead of waiting in that way.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class GroupCommit(Generic[Item, Answer]):
         *,
         passing: tuple[type[Exception], ...],
         waiter: Waiter = THREADS,
+        blocks: bool = True,
     ) -> None:
         self._commit = commit
+        self._blocks = blocks
         self._passing = passing
         self._waiter = waiter
         self._lock = threading.Lock()
@@ -96,7 +99,10 @@ class GroupCommit(Generic[Item, Answer]):
         with self._lock:
             group = [own, *(self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP - 1)))]
         try:
-            self._waiter.aside(partial(self._commit_group, group))
+            if self._blocks:
+                self._waiter.aside(partial(self._commit_group, group))
+            else:
+                self._commit_group(group)
         finally:
             self._hand_over()
             for ticket in group:

@@ -29,12 +29,12 @@ from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
 from worker.pipeline.spooling import Spooling
-from worker.pipeline.waiting import THREADS, Waiter
 from worker.providers.base import InboundRequest, Provider, body_digest
 from worker.settings import Source
 from worker.store import inbox
 from worker.store.engine import REFUSED, UNAVAILABLE, Database, is_deadlock
 from worker.store.inbox import Arrival, Receipt
+from worker.waiting import THREADS, Waiter
 
 COMMIT_WAIT = 4.0
 """Persona gives up after 5 seconds; an answer later than this would not be heard."""
@@ -59,6 +59,9 @@ fill neither our disk's time nor our log."""
 
 MOST_QUARANTINES = 4
 """Refused requests that are being kept at once. Against a slow database they must not take what commits need."""
+
+MOST_SESSIONS = 1 + MOST_QUARANTINES
+"""One group commits at a time."""
 
 NEWS = frozenset({ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE})
 """What there may be work for."""
@@ -101,7 +104,9 @@ class Receiver:
         self._nudge = nudge
         self._spooling = spooling
         self._waiter = waiter
-        self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(self._record, passing=AWAY, waiter=waiter)
+        self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(
+            self._record, passing=AWAY, waiter=waiter, blocks=database.is_sqlite
+        )
         self._bursts = Bursts({slug: timedelta(seconds=source.coalesce_seconds) for slug, source in sources.items()})
         self._quarantine_from: dict[str, float] = {}
         self._refusals: Counter[str] = Counter()
@@ -192,7 +197,8 @@ class Receiver:
         # Once for the group, and only now that workers can see it.
         told = {arrival.source for arrival, receipt in zip(arrivals, receipts, strict=True) if receipt.status in NEWS}
         for source in told:
-            self._nudge(source)
+            # When the answers are out, because the nudger's thread takes its time from this one.
+            self._waiter.soon(partial(self._nudge, source))
         return receipts
 
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:

@@ -19,12 +19,12 @@ from worker.errors import IntakeUnavailable, SchemaMismatch, SpoolUnusable
 from worker.log import where
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import pack, unpack, unread
-from worker.pipeline.waiting import THREADS, Waiter
 from worker.store import inbox, schema, spool
 from worker.store.engine import REFUSED, UNAVAILABLE, Database, Session, is_deadlock, is_refusal
 from worker.store.inbox import Arrival, Receipt
 from worker.store.resources import NOT_AT_ALL
 from worker.store.spool import Kept, Spool
+from worker.waiting import THREADS, Waiter
 
 INTERVAL = 0.5
 """Seconds between two looks. Each costs a query of the spool, and one of the database while that is away."""

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Engine, Select, Table, any_, create_engine, event, func, select
+from sqlalchemy import Column, ColumnElement, Dialect, Engine, Select, Table, any_, create_engine, event, func, select
 from sqlalchemy import Row as Row
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
@@ -23,9 +24,13 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from worker.clock import monotonic
 from worker.store.types import db_now
+from worker.waiting import THREADS, Waiter
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.abc import PQGen
+
+Result = TypeVar("Result")
 
 UNAVAILABLE: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout)
 """What a database raises that is away, full, restarting or overrun: our trouble, and it may pass."""
@@ -91,17 +96,31 @@ class _Turns:
 
 
 class Database:
-    """Opens sessions. Building it connects to nothing."""
+    """Opens sessions. Building it connects to nothing.
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    PostgreSQL is waited for in `waiter`'s way. Whoever gives way must not want more sessions at once than there are
+    connections, because a pool that is empty is waited for by blocking. SQLite blocks.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, waiter: Waiter = THREADS) -> None:
         self.is_sqlite = url.startswith("sqlite")
+        self._url = url
+        self._beside: list[Database] = []
         self._turns = _Turns()
         if self.is_sqlite:
             self.engine = _sqlite_engine(url, "BEGIN", pool_size)
             self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", 1)
         else:
-            self.engine = self.writer = _postgresql_engine(url, pool_size)
+            self.engine = self.writer = _postgresql_engine(url, pool_size, waiter)
         self._reader = self.engine.execution_options(postgresql_readonly=True)
+
+    def beside(self, pool_size: int, waiter: Waiter) -> "Database":
+        """A handle with connections of its own, which are closed with this one's. There is only one of a SQLite file,
+        because it has one writer."""
+        if self.is_sqlite:
+            return self
+        self._beside.append(Database(self._url, pool_size=pool_size, waiter=waiter))
+        return self._beside[-1]
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -123,6 +142,8 @@ class Database:
         """Close the pooled connections."""
         self.engine.dispose()
         self.writer.dispose()
+        for database in self._beside:
+            database.dispose()
 
 
 def is_deadlock(error: Exception) -> bool:
@@ -161,7 +182,7 @@ def is_refusal(error: Exception) -> bool:
     return state is not None and state.startswith("54")
 
 
-def _postgresql_engine(url: str, pool_size: int) -> Engine:
+def _postgresql_engine(url: str, pool_size: int, waiter: Waiter) -> Engine:
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -182,8 +203,13 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
     # SQLAlchemy has loaded the driver; the embedded default does without its ten megabytes.
     driver = engine.dialect.loaded_dbapi
 
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, _entry: object, place: Sequence[Any], options: dict[str, Any]) -> object:
+        return waiter.aside(partial(dialect.connect, *place, **options))
+
     @event.listens_for(engine, "connect")
     def prepare(connection: "psycopg.Connection[object]", entry: ConnectionPoolEntry) -> None:
+        _wait_with(connection, waiter)
         # As text, psycopg would escape every quote of a JSON document in Python.
         connection.adapters.register_dumper(list, driver.types.array.ListBinaryDumper)
         entry.info[_LAST_USED] = monotonic()
@@ -206,6 +232,25 @@ def _postgresql_engine(url: str, pool_size: int) -> Engine:
             raise DisconnectionError("the connection was closed while nobody used it") from error
 
     return engine
+
+
+def _wait_with(connection: "psycopg.Connection[object]", waiter: Waiter) -> None:
+    """Let callers that can give way do so while the server works."""
+    blocking = connection.wait
+
+    def wait(steps: "PQGen[Result]", interval: float = 0.1, timeout: float | None = None) -> Result:
+        if timeout is not None or not waiter.gives_way():
+            return blocking(steps, interval, timeout)
+        fileno = connection.pgconn.socket
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(waiter.until_ready(fileno, wanted))
+        except StopIteration as ended:
+            result: Result = ended.value
+            return result
+
+    connection.wait = wait  # type: ignore[assignment, method-assign]
 
 
 def _sqlite_engine(url: str, begin: str, pool_size: int) -> Engine:

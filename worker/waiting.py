@@ -1,4 +1,4 @@
-"""Waiting: the two ways in which the receiver waits, so that it does not know what a request runs in.
+"""Waiting: the ways in which the receiver waits, so that it does not know what a request runs in.
 
 By default that is a thread, which simply blocks. A server whose requests are not threads hands in its own way.
 """
@@ -8,6 +8,10 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 Result = TypeVar("Result")
+
+READABLE = 1
+WRITABLE = 2
+"""Added up where a file is waited for."""
 
 
 class Event(Protocol):
@@ -32,6 +36,15 @@ class Waiter(Protocol):
     def aside(self, function: Callable[[], Result]) -> Result:
         """What `function` returns or raises, which may block for long."""
 
+    def gives_way(self) -> bool:
+        """Whether the caller lets others go on while it is in `until_ready`. A thread has nobody to give way to."""
+
+    def until_ready(self, fileno: int, wanted: int) -> int:
+        """Wait until a file is READABLE, WRITABLE or either, and say which; for callers that give way."""
+
+    def soon(self, job: Callable[[], object]) -> None:
+        """Call `job` when the caller has had its turn, or now if it has a thread to itself. It must not raise."""
+
 
 class Threads:
     """The caller has a thread of its own."""
@@ -43,6 +56,18 @@ class Threads:
     def aside(self, function: Callable[[], Result]) -> Result:
         """Nobody else is held up, so it is called here."""
         return function()
+
+    def gives_way(self) -> bool:
+        """Never."""
+        return False
+
+    def until_ready(self, fileno: int, wanted: int) -> int:
+        """Not for threads."""
+        raise NotImplementedError
+
+    def soon(self, job: Callable[[], object]) -> None:
+        """Now."""
+        job()
 
 
 THREADS = Threads()
