@@ -236,7 +236,7 @@ class Subject:
 
     def _claim_some(self) -> list[Claim]:
         with self.database.write() as session:
-            return work.claim(session, SOURCE, limit=CLAIMED, lease=LEASE, live=True)
+            return work.claim(session, SOURCE, limit=CLAIMED, low=0, lease=LEASE)
 
     def _write(self) -> Timed:
         self._want()

@@ -1,6 +1,5 @@
 """How the application is served: everything in one process (`up`), or as supervised processes (`web`, `worker`)."""
 
-import gc
 import os
 import signal
 import socket
@@ -15,7 +14,7 @@ from web.api.wire import LARGEST_BODY
 from web.app import create_app
 from web.greenlets import Greenlets
 from web.http_server import serve
-from worker import tasks
+from worker import garbage, tasks
 from worker.celery_app import make_app, ring, worker_threads
 from worker.embedded import EmbeddedWorker
 from worker.errors import CannotListen, SchemaMismatch
@@ -186,9 +185,7 @@ def _serve(
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
-    # What is loaded by now stays; looking through it for garbage would hold up all requests for a tenth of a second.
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     on_ready(address(listener))
     server.run()
 

@@ -1,12 +1,12 @@
 """The Celery tasks. A task is an address: the work is in `worker.pipeline`, callable without a broker."""
 
-import gc
 from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
 from celery import Celery, signals
 
+from worker import garbage
 from worker.celery_app import DRAIN_TASK, make_app, ring, worker_threads
 from worker.errors import SchemaMismatch
 from worker.runtime import Runtime
@@ -46,9 +46,7 @@ def _follow_worker(runtime: Runtime) -> None:
         try:
             runtime.start_working()
             runtime.watch(end_process)
-            # What is loaded by now stays; to look through it for garbage takes a third of the time to read documents.
-            gc.collect()
-            gc.freeze()
+            garbage.settle()
         except SchemaMismatch as error:
             refuse(str(error))
         except UNAVAILABLE:

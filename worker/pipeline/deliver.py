@@ -16,7 +16,7 @@ from worker.domain.events import EVERYTHING, EventFilter, cloud_event
 from worker.log import where
 from worker.sinks.base import Sink
 from worker.store import leases, outbox
-from worker.store.engine import UNAVAILABLE, Database, Session, database_time
+from worker.store.engine import UNAVAILABLE, Database, Session
 from worker.store.outbox import NumberedEvent
 
 BATCH = 250
@@ -142,7 +142,6 @@ class Deliverer:
         """Deliver a batch, if there is one and no other process is at it."""
         led_at = monotonic()
         with self._database.write() as session:
-            leases.not_for_ever(session)
             if not self._lead(session):
                 return _Look.TAKEN_BY_ANOTHER
             batch = outbox.unread(session, self.sink.name, BATCH)
@@ -188,7 +187,7 @@ class Deliverer:
         return renewed_at
 
     def _lead(self, session: Session) -> bool:
-        return leases.acquire(session, self._lease, self._holder, now=database_time(session), lasting=LEASE)
+        return leases.lead(session, self._lease, self._holder, lasting=LEASE)
 
     def _note_failure(self, error: Exception) -> None:
         self._failures += 1

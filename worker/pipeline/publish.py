@@ -41,7 +41,7 @@ class Publisher:
             Deliverer(database, sink, holder=holder, wanted=wanted.get(sink.name, EVERYTHING)) for sink in sinks
         ]
         self._wake = threading.Event()
-        self._written = False
+        self._written = 0
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -54,7 +54,7 @@ class Publisher:
 
     def wake(self) -> None:
         """Something was written that is to be published. Returns at once."""
-        self._written = True
+        self._written += 1
         self._wake.set()
 
     def look(self) -> None:
@@ -80,15 +80,18 @@ class Publisher:
             self._wake.clear()
             # Asked before publishing: what was written until the stop is published, also if a round is under way.
             stopping = self._stopping
+            # A number lost between two threads that count would only change a pause.
+            written, self._written = self._written, 0
             numbered = 0
             try:
-                numbered = self._number_and_tell()
+                numbered = self._number_and_tell(written=written > 0)
             except UNAVAILABLE as error:
                 log.warning("publish_postponed", error=type(error).__name__)
             except Exception as error:  # noqa: BLE001 - the thread must outlive it; the sweep wakes it again
                 log.error("publish_failed", error=where(error))
             if not stopping:
-                time.sleep(BUSY_PAUSE if numbered >= BUSY else IDLE_PAUSE)
+                # What this process wrote, another may have numbered.
+                time.sleep(BUSY_PAUSE if max(numbered, written) >= BUSY else IDLE_PAUSE)
 
     def publish(self) -> int:
         """Number everything that is committed, and offer it to each sink, here and now; returns how many events were
@@ -98,8 +101,7 @@ class Publisher:
             deliverer.serve()
         return numbered
 
-    def _number_and_tell(self) -> int:
-        written, self._written = self._written, False
+    def _number_and_tell(self, *, written: bool) -> int:
         numbered = self._number(written=written)
         if numbered:
             behind = frozenset(deliverer.sink.name for deliverer in self._deliverers)

@@ -164,6 +164,11 @@ class _Pump:
         return self._rung or self._more or monotonic() > self.looked_at + IDLE_LOOK
 
     def _start_calls(self) -> int:
+        """Claim what may be called now, and call it. Returns how many.
+
+        The budget is asked first, because nothing may wait for Redis with a transaction open, and what finds no work is
+        given back, last, because nobody waits for that.
+        """
         self.looked_at = monotonic()
         self._rung = False
         flights = list(self._flights.values())
@@ -171,15 +176,44 @@ class _Pump:
         self._more = free <= 0
         if free <= 0:
             return 0
-        free_low = min(free, self._low_slots - _count_low(flights))
-        claims, probing = self._claim(free, free_low)
+        free_low = max(0, min(free, self._low_slots - _count_low(flights)))
+        slug, budgets = self._source.slug, self._parts.budgets
+        granted = budgets.grant(slug, calls=free, low=free_low)
+        claims: list[Claim] = []
+        try:
+            if granted.calls > 0:
+                claims = self._call_claimed(granted)
+        finally:
+            low = _count_low(claim.priority for claim in claims)
+            budgets.give_back(slug, calls=granted.calls - len(claims), low=granted.low - low)
         # With fewer than there was room for, of both classes, this was all.
-        self._more = len(claims) == free or _count_low(claim.priority for claim in claims) >= free_low
+        self._more = len(claims) == free or low >= free_low
+        return len(claims)
+
+    def _call_claimed(self, granted: Grant) -> list[Claim]:
+        with self._parts.database.write() as session:
+            claims, probing = self._claim(session, granted)
         for claim in claims:
             future = self._executor().submit(self._work, claim, probing=probing)
             self._flights[future] = claim.priority
             future.add_done_callback(self._landed)
-        return len(claims)
+        return claims
+
+    def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
+        """What is claimed, and whether that is to probe a held source."""
+        slug, lease = self._source.slug, timedelta(seconds=self._parts.settings.lease_seconds)
+        claims = resources.claim(session, slug, limit=granted.calls, low=granted.low, lease=lease, undisturbed=True)
+        if claims or not self._may_probe(session):
+            return claims, False
+        return resources.claim(session, slug, limit=1, low=granted.low, lease=lease), True
+
+    def _may_probe(self, session: Session) -> bool:
+        """Whether the source is held and is to be called once, to see whether it still has to be."""
+        state = sources.state(session, self._source.slug)
+        if state.held_at is None:
+            return False
+        now = database_time(session)
+        return state.may_call(now) == 1 and sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER)
 
     def _landed(self, future: "Future[None]") -> None:
         error = future.exception()
@@ -192,51 +226,6 @@ class _Pump:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix=f"retrieve-{self._source.slug}")
         return self._pool
-
-    def _claim(self, free: int, free_low: int) -> tuple[list[Claim], bool]:
-        """Claim what may be called now, and whether that is to probe a held source.
-
-        The budget is asked first, because nothing may wait for Redis with a transaction open, and what finds no work is
-        given back.
-        """
-        slug, budgets = self._source.slug, self._parts.budgets
-        granted = budgets.grant(slug, calls=free, low=free_low)
-        if granted.calls <= 0:
-            return [], False
-        claims: list[Claim] = []
-        try:
-            with self._parts.database.write() as session:
-                allowed = self._may_call(session)
-                if allowed == 0:
-                    return [], False
-                found = self._claim_granted(session, granted, most=free if allowed is None else 1)
-            claims = found
-        finally:
-            low = _count_low(claim.priority for claim in claims)
-            budgets.give_back(slug, calls=granted.calls - len(claims), low=granted.low - low)
-        return claims, allowed == 1
-
-    def _may_call(self, session: Session) -> int | None:
-        """How many calls may be made now: None is as many as the budget gives, 1 is a probe, which is taken hereby."""
-        state = sources.state(session, self._source.slug)
-        if state.is_undisturbed:
-            return None
-        now = database_time(session)
-        allowed = state.may_call(now)
-        if allowed == 1 and not sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER):
-            return 0
-        return allowed
-
-    def _claim_granted(self, session: Session, granted: Grant, most: int) -> list[Claim]:
-        lease = timedelta(seconds=self._parts.settings.lease_seconds)
-        most = min(most, granted.calls)
-        if granted.low >= most:
-            return resources.claim(session, self._source.slug, limit=most, lease=lease)
-        claims = resources.claim(session, self._source.slug, limit=most, lease=lease, live=True)
-        rest = min(granted.low, most - len(claims))
-        if rest > 0:
-            claims += resources.claim(session, self._source.slug, limit=rest, lease=lease, live=False)
-        return claims
 
     def _work(self, claim: Claim, *, probing: bool) -> None:
         with structlog.contextvars.bound_contextvars(

@@ -3,10 +3,10 @@
 import hashlib
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select, text
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from worker.store.engine import insert, is_sqlite
+from worker.store.engine import database_time, insert, is_sqlite
 from worker.store.tables import leases
 
 LONGEST_NAME = 63
@@ -44,11 +44,22 @@ def acquire(session: Session, name: str, holder: str, *, now: datetime, lasting:
     return taken.first() is not None
 
 
-def not_for_ever(session: Session) -> None:
-    """Let this transaction's commit not wait for the disk: it holds nothing but leases. One that a power cut takes back
-    is taken again by anybody, as one that has run out is."""
-    if not is_sqlite(session):
-        session.execute(text("SET LOCAL synchronous_commit TO off"))
+def lead(session: Session, name: str, holder: str, *, lasting: timedelta) -> bool:
+    """`acquire` by the database's clock, in a transaction that holds nothing but leases: its commit does not wait for
+    the disk. A lease that a power cut takes back is taken again by anybody, as one that has run out is."""
+    if is_sqlite(session):
+        return acquire(session, name, holder, now=database_time(session), lasting=lasting)
+    values = {"name": name, "holder": holder, "lasting": lasting}
+    return session.connection().exec_driver_sql(_LEAD, values).first() is not None
+
+
+_LEAD = """
+INSERT INTO leases (name, holder, expires_at)
+VALUES (%(name)s, %(holder)s, clock_timestamp() + %(lasting)s)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+WHERE leases.holder = excluded.holder OR leases.expires_at <= clock_timestamp()
+RETURNING set_config('synchronous_commit', 'off', true)
+"""
 
 
 def standing(session: Session, name: str, holder: str, *, now: datetime) -> timedelta | None:

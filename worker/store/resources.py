@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     CTE,
@@ -48,7 +48,7 @@ from worker.store.bulk import Step as BulkStep
 from worker.store.claims import Claim as Claim
 from worker.store.claims import book_attempts, note_crashes
 from worker.store.engine import among, database_time, is_sqlite
-from worker.store.tables import attempts, resources
+from worker.store.tables import attempts, resources, source_states
 from worker.store.types import UtcDateTime, db_now
 from worker.store.wanted import LONGEST_PAUSES as LONGEST_PAUSES
 from worker.store.wanted import NOT_AT_ALL as NOT_AT_ALL
@@ -67,20 +67,29 @@ class Parked:
     error: str
 
 
-def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: bool | None = None) -> list[Claim]:
-    """Claim up to `limit` of the source's most urgent due resources and book an attempt on each: of all, of the `live`
-    ones, or of all but those.
+def claim(
+    session: Session,
+    source: str,
+    *,
+    limit: int,
+    lease: timedelta,
+    low: int | None = None,
+    undisturbed: bool = False,
+) -> list[Claim]:
+    """Claim up to `limit` of the source's most urgent due resources and book an attempt on each. At most `low` of them
+    are others than live ones; with `undisturbed`, there are none while the source is held or throttled.
 
-    A resource whose last claim ran out without an answer counts one crash more.
+    A resource whose last claim ran out without an answer counts one crash more. The commit does not wait for the disk:
+    a claim that a power cut takes back is made again, and what it would have brought is fenced by its token.
     """
     token = uuid.uuid4()
-    values: dict[str, object] = {"of": source, "most": limit, "lease": lease, "token": token}
+    values: dict[str, object] = {"of": source, "lease": lease, "token": token}
+    most_low = limit if low is None else min(low, limit)
     if is_sqlite(session):
-        now = database_time(session)
-        values |= {"now": now, "until": now + lease}
-        rows: Sequence[Any] = session.connection().execute(_taking_in_sqlite(live), values).all()
+        rows: Sequence[Row[Any]] = _claim_in_sqlite(session, values, limit, most_low, undisturbed=undisturbed)
     else:
-        rows = session.connection().exec_driver_sql(_taking_in_postgresql(live), values).all()
+        values |= {"most": limit, "low": most_low}
+        rows = session.connection().exec_driver_sql(_taking_in_postgresql(undisturbed), values).all()
     claims = [_claim(row, token, row.now) for row in rows]
     if is_sqlite(session):
         book_attempts(session, claims)
@@ -88,45 +97,56 @@ def claim(session: Session, source: str, *, limit: int, lease: timedelta, live: 
     return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
 
 
+def _claim_in_sqlite(
+    session: Session, values: dict[str, object], limit: int, low: int, *, undisturbed: bool
+) -> list[Row[Any]]:
+    now = database_time(session)
+    values |= {"now": now, "until": now + cast("timedelta", values["lease"])}
+    rows: list[Row[Any]] = []
+    for live, most in ((True, limit), (False, low)):
+        left = min(most, limit - len(rows))
+        if left > 0:
+            taking = _taking_in_sqlite(live, undisturbed)
+            rows += session.connection().execute(taking, {**values, "most": left}).all()
+    return rows
+
+
 @lru_cache
-def _taking_in_sqlite(live: bool | None) -> ReturningUpdate[Any]:
+def _taking_in_sqlite(live: bool, undisturbed: bool) -> ReturningUpdate[Any]:
     now = bindparam("now", type_=UtcDateTime())
-    taking, candidates = _taking(live, now, bindparam("until", type_=UtcDateTime()))
+    most = bindparam("most", type_=Integer())
+    candidates = _candidates("candidates", now, most, live=live, undisturbed=undisturbed)
+    taking = _taking(now, bindparam("until", type_=UtcDateTime()))
     return taking.where(resources.c.id.in_(select(candidates.c.id))).returning(*resources.c, now.label("now"))
 
 
 @lru_cache
-def _taking_in_postgresql(live: bool | None) -> str:
-    """The same with its attempts in one statement, by the database's own clock."""
+def _taking_in_postgresql(undisturbed: bool) -> str:
+    """Both classes, with their attempts, in one statement, by the database's own clock."""
     clock = select(db_now().label("now")).cte("clock")
     now = select(clock.c.now).scalar_subquery()
-    taking, candidates = _taking(live, now, now + bindparam("lease", type_=Interval()))
-    chosen = func.array(select(candidates.c.id).scalar_subquery())
+    most, low = bindparam("most", type_=Integer()), bindparam("low", type_=Integer())
+    live = _candidates("live", now, most, live=True, undisturbed=undisturbed)
+    room = most - select(func.count()).select_from(live).scalar_subquery()
+    others = _candidates("others", now, func.least(low, room), live=False, undisturbed=undisturbed)
+    chosen = func.array(union_all(select(live.c.id), select(others.c.id)).scalar_subquery())
+    taking = _taking(now, now + bindparam("lease", type_=Interval()))
     taken = taking.where(resources.c.id == any_(chosen)).returning(*resources.c).cte("taken")
     booked = insert(attempts).from_select(
         ["resource_id", "number", "cause", "started_at"], select(taken.c.id, taken.c.attempts, taken.c.cause, now)
     )
-    return postgresql_text(select(taken, now.label("now")).add_cte(booked.cte("booked")))
+    # For each row, and so only where anything is to be committed.
+    unhurried: ColumnElement[str] = literal_column("set_config('synchronous_commit', 'off', true)", Text())
+    return postgresql_text(select(taken, now.label("now"), unhurried).add_cte(booked.cte("booked")))
 
 
-def _taking(live: bool | None, now: ColumnElement[datetime], until: ColumnElement[datetime]) -> tuple[Update, CTE]:
-    """To move rows past a lease, and which rows those are: the two must be put together."""
-    due = and_(resources.c.source == bindparam("of", type_=Text()), resources.c.due_at <= now, *_of_class(live))
-    candidates = (
-        select(resources.c.id)
-        .where(due)
-        .order_by(resources.c.priority, resources.c.due_at)
-        .limit(bindparam("most", type_=Integer()))
-        # With `key_share`, rows that somebody refers to are not taken for locked: a large replay is being written, say.
-        .with_for_update(skip_locked=True, key_share=True)
-        # PostgreSQL may run a sub-select once for each row, and the limit would count anew; a locking CTE runs once.
-        .cte("candidates")
-    )
+def _taking(now: ColumnElement[datetime], until: ColumnElement[datetime]) -> Update:
+    """To move rows past a lease; which rows is still to be said."""
     nothing: ColumnElement[int] = literal_column("0", Integer())
     one: ColumnElement[int] = literal_column("1", Integer())
-    taking = (
+    return (
         update(resources)
-        .where(due)
+        .where(_due(now))
         .values(
             due_at=until,
             claim_token=bindparam("token", type_=Uuid()),
@@ -134,14 +154,34 @@ def _taking(live: bool | None, now: ColumnElement[datetime], until: ColumnElemen
             crashes=resources.c.crashes + case((resources.c.claim_token.is_not(None), one), else_=nothing),
         )
     )
-    return taking, candidates
 
 
-def _of_class(live: bool | None) -> tuple[ColumnElement[bool], ...]:
-    if live is None:
-        return ()
-    most_urgent: ColumnElement[int] = literal_column(str(int(Priority.LIVE)), Integer())
-    return (resources.c.priority == most_urgent if live else resources.c.priority > most_urgent,)
+def _candidates(
+    name: str, now: ColumnElement[datetime], most: ColumnElement[int], *, live: bool, undisturbed: bool
+) -> CTE:
+    """The most urgent rows that are due, of the `live` ones or of all others."""
+    live_only: ColumnElement[int] = literal_column(str(int(Priority.LIVE)), Integer())
+    of_class = resources.c.priority == live_only if live else resources.c.priority > live_only
+    disturbed = exists(
+        select(source_states.c.source).where(
+            source_states.c.source == bindparam("of", type_=Text()),
+            or_(source_states.c.held_at.is_not(None), source_states.c.throttled_until > now),
+        )
+    )
+    return (
+        select(resources.c.id)
+        .where(_due(now), of_class, *([~disturbed] if undisturbed else []))
+        .order_by(resources.c.priority, resources.c.due_at)
+        .limit(most)
+        # With `key_share`, rows that somebody refers to are not taken for locked: a large replay is being written, say.
+        .with_for_update(skip_locked=True, key_share=True)
+        # PostgreSQL may run a sub-select once for each row, and the limit would count anew; a locking CTE runs once.
+        .cte(name)
+    )
+
+
+def _due(now: ColumnElement[datetime]) -> ColumnElement[bool]:
+    return and_(resources.c.source == bindparam("of", type_=Text()), resources.c.due_at <= now)
 
 
 def _claim(row: Row[tuple[object, ...]], token: uuid.UUID, now: datetime) -> Claim:

@@ -27,11 +27,6 @@ class SourceState:
     holds: int = 0
     throttled_until: datetime | None = None
 
-    @property
-    def is_undisturbed(self) -> bool:
-        """Whether it may be called at any time."""
-        return self.held_at is None and self.throttled_until is None
-
     def may_call(self, now: datetime) -> int | None:
         """How many calls may be made now: None is as many as the budget gives, 1 is a probe, 0 is none."""
         if self.held_at is not None:
