@@ -5,10 +5,12 @@ trouble is a 503, so that the provider sends it again.
 """
 
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 import structlog
 import uuid_utils.compat
@@ -83,6 +85,8 @@ KEPT_HEADERS = frozenset(
 """What is kept of a request's head: what was signed, and what helps to find out more. Credentials are never kept."""
 
 log = structlog.get_logger(__name__)
+
+Recorded = TypeVar("Recorded")
 
 
 class Receiver:
@@ -182,24 +186,30 @@ class Receiver:
         if self._spooling is not None and self._spooling.away:
             # Found out while this group was waiting. Each of it is kept, rather than wait for the database in turn.
             raise NotCommitted("the database is away")
-        # A writer that holds one resource and wants another may cross a group of deliveries that holds the other.
-        for _ in range(DEADLOCK_TRIES - 1):
-            try:
-                return self._record_once(arrivals)
-            except UNAVAILABLE as error:
-                if not is_deadlock(error):
-                    raise
-        return self._record_once(arrivals)
-
-    def _record_once(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
-        with self._database.write() as session:
-            receipts = inbox.record(session, arrivals, self._bursts.pauses())
+        pauses = self._bursts.pauses()
+        new: set[uuid.UUID] = set()
+        if not self._database.is_sqlite:
+            new = _unless_crossed(partial(self._record_new, arrivals, pauses))
+        rest = [arrival for arrival in arrivals if arrival.id not in new]
+        others = iter(_unless_crossed(partial(self._record_rest, rest, pauses)) if rest else ())
+        receipts = [
+            Receipt(arrival.id, ReceiptStatus(arrival.state)) if arrival.id in new else next(others)
+            for arrival in arrivals
+        ]
         # Once for the group, and only now that workers can see it.
         told = {arrival.source for arrival, receipt in zip(arrivals, receipts, strict=True) if receipt.status in NEWS}
         for source in told:
             # When the answers are out, because the nudger's thread takes its time from this one.
             self._waiter.soon(partial(self._nudge, source))
         return receipts
+
+    def _record_new(self, arrivals: Sequence[Arrival], pauses: Mapping[str, timedelta]) -> set[uuid.UUID]:
+        with self._database.write_at_once() as session:
+            return inbox.record_new(session, arrivals, pauses)
+
+    def _record_rest(self, arrivals: Sequence[Arrival], pauses: Mapping[str, timedelta]) -> list[Receipt]:
+        with self._database.write() as session:
+            return inbox.record(session, arrivals, pauses)
 
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
         now = monotonic()
@@ -225,6 +235,18 @@ class Receiver:
     def _keep_refused(self, slug: str, reason: str, request: InboundRequest) -> None:
         with self._database.write() as session:
             inbox.quarantine(session, slug, reason, request.body, list(request.headers))
+
+
+def _unless_crossed(record: Callable[[], Recorded]) -> Recorded:
+    """What `record` returns. A writer that holds one resource and wants another may cross a group of deliveries that
+    holds the other, and then it is tried again."""
+    for _ in range(DEADLOCK_TRIES - 1):
+        try:
+            return record()
+        except UNAVAILABLE as error:
+            if not is_deadlock(error):
+                raise
+    return record()
 
 
 def _arrival(source: Source, provider: Provider, request: InboundRequest) -> Arrival:

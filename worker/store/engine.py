@@ -113,6 +113,7 @@ class Database:
         else:
             self.engine = self.writer = _postgresql_engine(url, pool_size, waiter)
         self._reader = self.engine.execution_options(postgresql_readonly=True)
+        self._hasty = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def beside(self, pool_size: int, waiter: Waiter) -> "Database":
         """A handle with connections of its own, which are closed with this one's. There is only one of a SQLite file,
@@ -136,6 +137,12 @@ class Database:
         """A session whose work is committed on the way out, or undone if anything is raised."""
         turn: AbstractContextManager[None] = self._turns.turn() if self.is_sqlite else nullcontext()
         with turn, Session(self.writer) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def write_at_once(self) -> Iterator[Session]:
+        """A session of PostgreSQL's in which each statement is committed by itself, without a word more."""
+        with Session(self._hasty) as session:
             yield session
 
     def dispose(self) -> None:

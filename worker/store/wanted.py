@@ -15,20 +15,25 @@ from sqlalchemy import (
     Dialect,
     Insert,
     Integer,
+    Interval,
+    TableClause,
     Text,
     and_,
     bindparam,
     case,
+    column,
     false,
     func,
     literal,
     literal_column,
     or_,
+    table,
 )
 from sqlalchemy import select as select_rows
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import Cause, Priority
@@ -228,12 +233,41 @@ def _postgresql_text(pauses: int, revive: bool) -> str:
     # The rows of several arrays come in the order of the arrays.
     rows = func.unnest(*texts, *counts).table_valued(*_NAMED, *_COUNTED).render_derived()
     now = bindparam("now", type_=UtcDateTime())
+    return _marking(rows, now, [_named(number) for number in range(pauses)], revive=revive)
+
+
+def marking(rows: str, clock: str, pauses: int) -> str:
+    """What `mark_wanted` does, as a part of a larger statement for PostgreSQL: for the rows of a relation there, with
+    the columns of a want, whose order is kept, at the time that the expression `clock` gives.
+    `pause_values` gives its parameters."""
+    wants = table(rows, *(column(name, Text()) for name in _NAMED), *(column(name, Integer()) for name in _COUNTED))
+    now: ColumnElement[datetime] = literal_column(clock, UtcDateTime())
+    return _marking(wants, now, [_reckoned(now, number) for number in range(pauses)], revive=False)
+
+
+def pause_values(pauses: Mapping[str, timedelta]) -> dict[str, str | timedelta]:
+    """The parameters of `marking`."""
+    values: dict[str, str | timedelta] = {}
+    for number, (source, pause) in enumerate(pauses.items()):
+        values |= {f"source_{number}": source, f"pause_{number}": pause, f"patience_{number}": LONGEST_PAUSES * pause}
+    return values
+
+
+def _reckoned(now: ColumnElement[datetime], number: int) -> _Pause:
+    pause, patience = (bindparam(f"{name}_{number}", type_=Interval()) for name in ("pause", "patience"))
+    return _Pause(bindparam(f"source_{number}", type_=Text()), now - pause, now - patience, now + pause)
+
+
+def _marking(
+    rows: TableValuedAlias | TableClause, now: ColumnElement[datetime], pauses: Sequence[_Pause], *, revive: bool
+) -> str:
     due = case((rows.c.wanted > _ZERO, now))
     statement = postgresql.insert(resources).from_select(
         [*_NAMED, *_COUNTED, "created_at", "wanted_since", "due_at"],
-        select_rows(*rows.c, now, due, due),
+        select_rows(*(rows.c[name] for name in (*_NAMED, *_COUNTED)), now, due, due),
         include_defaults=False,
     )
-    upsert = _upsert(statement, now, [_named(number) for number in range(pauses)], revive=revive)
     # psycopg remembers how it reads a text, but only one of up to 4,096 characters.
-    return str(upsert.compile(dialect=_POSTGRESQL)).replace("::TIMESTAMP WITH TIME ZONE", "::timestamptz")
+    return str(_upsert(statement, now, pauses, revive=revive).compile(dialect=_POSTGRESQL)).replace(
+        "::TIMESTAMP WITH TIME ZONE", "::timestamptz"
+    )
