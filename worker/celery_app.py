@@ -5,11 +5,14 @@ lost or repeated message changes nothing but latency.
 """
 
 from contextlib import AbstractContextManager
+from math import inf
 from typing import Literal, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from celery import Celery as Celery
 from kombu import Exchange, Queue
 
+from worker.clock import monotonic
 from worker.settings import Settings
 
 DRAIN_TASK = "verisink.drain.v1"
@@ -19,6 +22,9 @@ QUEUE = "verisink"
 
 MOST_WAITING = 1000
 """Nudges kept by a broker while nobody takes them. They all say the same few things, and the sweep says them again."""
+
+LOOK_SECONDS = 0.5
+"""Between two looks how many wait. Each takes half as long as the nudge itself."""
 
 MEMORY_BROKER = "memory://localhost/"
 MEMORY_TRANSPORT = "worker.memory_broker:Transport"
@@ -78,7 +84,7 @@ def ring(app: Celery, source: str) -> None:
     """Publish a nudge for `source`. Raises whatever the broker's client raises, within a few seconds."""
     with app.producer_pool.acquire(block=True) as producer:
         try:
-            if _is_redis(app.conf.broker_url) and _waiting(cast(_RedisChannel, producer.channel)) >= MOST_WAITING:
+            if _is_redis(app.conf.broker_url) and _is_full(app, cast(_RedisChannel, producer.channel)):
                 return
             # Without a time to expire: workers judge that by their own clocks, and a wrong one would hear nothing.
             app.send_task(DRAIN_TASK, args=[source], producer=producer)
@@ -117,10 +123,19 @@ class _RedisChannel(Protocol):
     def conn_or_acquire(self) -> AbstractContextManager[_RedisClient]: ...
 
 
-def _waiting(channel: _RedisChannel) -> int:
-    """Nudges that nobody has taken yet. Redis has no limit for a list, so whoever adds to it looks first."""
-    with channel.conn_or_acquire() as client:
-        return client.llen(QUEUE)
+_looks: "WeakKeyDictionary[Celery, tuple[float, bool]]" = WeakKeyDictionary()
+"""When each application last looked how many nudges wait, and whether they were too many."""
+
+
+def _is_full(app: Celery, channel: _RedisChannel) -> bool:
+    """Whether enough nudges wait already. Redis has no limit for a list, so whoever adds to it looks now and then; what
+    is added in between is some dozens."""
+    looked_at, full = _looks.get(app, (-inf, False))
+    if monotonic() > looked_at + LOOK_SECONDS:
+        with channel.conn_or_acquire() as client:
+            full = client.llen(QUEUE) >= MOST_WAITING
+        _looks[app] = monotonic(), full
+    return full
 
 
 def _queue_arguments(url: str) -> dict[str, object] | None:

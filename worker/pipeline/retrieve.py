@@ -191,7 +191,7 @@ class _Pump:
         return len(claims)
 
     def _call_claimed(self, granted: Grant) -> list[Claim]:
-        with self._parts.database.write() as session:
+        with self._parts.database.write_at_once() as session:
             claims, probing = self._claim(session, granted)
         for claim in claims:
             future = self._executor().submit(self._work, claim, probing=probing)

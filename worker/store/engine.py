@@ -141,8 +141,9 @@ class Database:
 
     @contextmanager
     def write_at_once(self) -> Iterator[Session]:
-        """A session of PostgreSQL's in which each statement is committed by itself, without a word more."""
-        with Session(self._hasty) as session:
+        """A session in which PostgreSQL commits each statement by itself, without a word more; SQLite, where a word
+        costs nothing, commits all together."""
+        with self.write() if self.is_sqlite else Session(self._hasty) as session:
             yield session
 
     def dispose(self) -> None:
