@@ -70,8 +70,7 @@ def arrival(
 
 
 def record(database: Database, *arrivals: Arrival) -> list[Receipt]:
-    with database.write() as session:
-        return inbox.record(session, arrivals)
+    return inbox.record_group(database, arrivals)
 
 
 def want(

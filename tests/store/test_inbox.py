@@ -3,10 +3,14 @@
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import delete, func, select
 
+from tests.store import databases
 from tests.store.play import BODY, LATE, OTHER, SOURCE, arrival, claim_one, fail, record, resource, rows, store, undone
 from worker.domain.states import DeliveryState, FailureKind, ReceiptStatus
 from worker.store import inbox
@@ -199,7 +203,8 @@ def test_a_repeat_of_what_is_just_being_pruned_is_kept_as_the_first(postgres_dat
 
     monkeypatch.setattr(inbox, "_recorded_before", prune_then_look)
     again, new = arrival("evt_old", "inq_old", body=b"again"), arrival("evt_new", "inq_new")
-    receipts = record(postgres_database, new, again)
+    with postgres_database.write() as session:
+        receipts = inbox.record(session, [new, again])
 
     assert len(pruned) == 1
     assert [(item.status, item.delivery_id) for item in receipts] == [("accepted", new.id), ("accepted", again.id)]
@@ -207,3 +212,36 @@ def test_a_repeat_of_what_is_just_being_pruned_is_kept_as_the_first(postgres_dat
     assert (resource(postgres_database, "inq_new").wanted, resource(postgres_database, "inq_old").wanted) == (1, 2)
     assert resource(postgres_database, "inq_new").due_at is not None
     assert len(rows(postgres_database, delivery_resources)) == 2
+
+
+IDS = st.sampled_from(["inq_1", "inq_2", "inq_3"])
+ARRIVALS = st.tuples(st.sampled_from(["evt_1", "evt_2", "evt_3"]), st.lists(IDS, max_size=4), st.booleans())
+
+
+@pytest.mark.postgres
+@given(groups=st.lists(st.lists(ARRIVALS, min_size=1, max_size=5), max_size=4))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_statement_records_what_a_transaction_of_several_does(postgres_database, postgres_server, groups):
+    """Deliveries, links and what is wanted are the same, whatever repeats what."""
+    url = postgres_database.engine.url.render_as_string(hide_password=False)
+
+    def recorded(write):
+        databases.clear(postgres_server, url)
+        statuses = []
+        for group in groups:
+            new = [arrival(key, *ids, looks_again=again) for key, ids, again in group]
+            statuses += [receipt.status for receipt in write(new)]
+        kept = [(row.delivery_key, row.state, row.repeats) for row in rows(postgres_database, deliveries)]
+        wanted = [
+            (row.external_id, row.wanted, row.cause, row.due_at is None) for row in rows(postgres_database, resources)
+        ]
+        names = {row.id: row.external_id for row in rows(postgres_database, resources)}
+        keys = {row.id: row.delivery_key for row in rows(postgres_database, deliveries)}
+        links = {(names[row.resource_id], keys[row.delivery_id]) for row in rows(postgres_database, delivery_resources)}
+        return statuses, sorted(kept), sorted(wanted), links
+
+    def in_a_transaction(new):
+        with postgres_database.write() as session:
+            return inbox.record(session, new)
+
+    assert recorded(partial(inbox.record_group, postgres_database)) == recorded(in_a_transaction)

@@ -5,12 +5,10 @@ trouble is a 503, so that the provider sends it again.
 """
 
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
 import structlog
 import uuid_utils.compat
@@ -34,7 +32,7 @@ from worker.pipeline.spooling import Spooling
 from worker.providers.base import InboundRequest, Provider, body_digest
 from worker.settings import Source
 from worker.store import inbox
-from worker.store.engine import REFUSED, UNAVAILABLE, Database, is_deadlock
+from worker.store.engine import REFUSED, UNAVAILABLE, Database
 from worker.store.inbox import Arrival, Receipt
 from worker.waiting import THREADS, Waiter
 
@@ -51,9 +49,6 @@ thing: a spool would only put off a load that is too high."""
 
 LONGEST_KEY = 200
 """No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
-
-DEADLOCK_TRIES = 3
-"""PostgreSQL finds a deadlock after a second, so more tries would take longer than the provider waits."""
 
 QUARANTINE_PAUSE = 0.2
 """Seconds between two refused requests of a source that are kept and logged. Anybody can send bad requests; they must
@@ -85,8 +80,6 @@ KEPT_HEADERS = frozenset(
 """What is kept of a request's head: what was signed, and what helps to find out more. Credentials are never kept."""
 
 log = structlog.get_logger(__name__)
-
-Recorded = TypeVar("Recorded")
 
 
 class Receiver:
@@ -140,10 +133,13 @@ class Receiver:
         self._bursts.note(slug)
         began = monotonic()
         receipt = self._store(source, _arrival(source, provider, request))
-        metrics.ACK_SECONDS.observe(monotonic() - began)
+        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began))
+        return receipt
+
+    def _note(self, slug: str, receipt: Receipt, seconds: float) -> None:
+        metrics.ACK_SECONDS.observe(seconds)
         self._counted(slug, receipt.status).inc()
         log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
-        return receipt
 
     def _counted(self, slug: str, status: str) -> metrics.Child:
         """The counter of this outcome. Looking it up among its labels takes longer than counting."""
@@ -186,30 +182,13 @@ class Receiver:
         if self._spooling is not None and self._spooling.away:
             # Found out while this group was waiting. Each of it is kept, rather than wait for the database in turn.
             raise NotCommitted("the database is away")
-        pauses = self._bursts.pauses()
-        new: set[uuid.UUID] = set()
-        if not self._database.is_sqlite:
-            new = _unless_crossed(partial(self._record_new, arrivals, pauses))
-        rest = [arrival for arrival in arrivals if arrival.id not in new]
-        others = iter(_unless_crossed(partial(self._record_rest, rest, pauses)) if rest else ())
-        receipts = [
-            Receipt(arrival.id, ReceiptStatus(arrival.state)) if arrival.id in new else next(others)
-            for arrival in arrivals
-        ]
+        receipts = inbox.record_group(self._database, arrivals, self._bursts.pauses())
         # Once for the group, and only now that workers can see it.
         told = {arrival.source for arrival, receipt in zip(arrivals, receipts, strict=True) if receipt.status in NEWS}
         for source in told:
             # When the answers are out, because the nudger's thread takes its time from this one.
             self._waiter.soon(partial(self._nudge, source))
         return receipts
-
-    def _record_new(self, arrivals: Sequence[Arrival], pauses: Mapping[str, timedelta]) -> set[uuid.UUID]:
-        with self._database.write_at_once() as session:
-            return inbox.record_new(session, arrivals, pauses)
-
-    def _record_rest(self, arrivals: Sequence[Arrival], pauses: Mapping[str, timedelta]) -> list[Receipt]:
-        with self._database.write() as session:
-            return inbox.record(session, arrivals, pauses)
 
     def _quarantine(self, slug: str, reason: str, request: InboundRequest) -> None:
         now = monotonic()
@@ -235,18 +214,6 @@ class Receiver:
     def _keep_refused(self, slug: str, reason: str, request: InboundRequest) -> None:
         with self._database.write() as session:
             inbox.quarantine(session, slug, reason, request.body, list(request.headers))
-
-
-def _unless_crossed(record: Callable[[], Recorded]) -> Recorded:
-    """What `record` returns. A writer that holds one resource and wants another may cross a group of deliveries that
-    holds the other, and then it is tried again."""
-    for _ in range(DEADLOCK_TRIES - 1):
-        try:
-            return record()
-        except UNAVAILABLE as error:
-            if not is_deadlock(error):
-                raise
-    return record()
 
 
 def _arrival(source: Source, provider: Provider, request: InboundRequest) -> Arrival:

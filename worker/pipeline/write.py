@@ -148,7 +148,7 @@ def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> 
         return frozenset()
     new = [item for item in read if item.changed]
     results.touch(session, [item.claim.resource_id for item in read if not item.changed], now)
-    versions = results.add_versions(session, [NewVersion(i.claim, i.number, i.reading, i.document) for i in new], now)
+    versions = [NewVersion(item.claim, item.number, item.reading, item.document) for item in new]
     for item in read:
         if item.reading.verdict.stage is Stage.ERASED:
             _erase(session, item.claim, item.number, now)
@@ -162,7 +162,7 @@ def _write_documents(session: Session, read: Sequence[_Read], now: datetime) -> 
     *_, ended = write_together(
         session,
         [
-            *versions,
+            *results.adding_versions(versions, now),
             outbox.appending([event for item in new for event in _result_events(item, now)], now),
             claims.finishing([(item.claim, item.outcome) for item in read], now),
             resources.settling(settled, now, pause=read[0].situation.coalesce),

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Float,
+    FromClause,
     Row,
     Table,
     Text,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     column,
     func,
     select,
+    table,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -51,13 +53,24 @@ class Insertion:
     """What becomes of rows: into which table, and what about one that is there already, by the columns in `key`.
 
     Without `key` a conflict is an error. With it the row's `replaced` columns are taken over; where there are none, the
-    row that is there stays.
+    row that is there stays. With `owner`, rows belong to rows that are inserted with them.
     """
 
     table: Table
     key: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     returning: tuple[str, ...] = ()
+    owner: "Owner | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Rows of an earlier step of the same `write_together`, which returns its `id` and the column `by`. Instead of that
+    id for their column `column`, the rows that belong to them name the owner by `by`."""
+
+    step: Insertion
+    by: str
+    column: str
 
 
 def insert_rows(session: Session, insertion: Insertion, rows: Rows) -> Sequence[Row[Any]]:
@@ -102,11 +115,11 @@ Step: TypeAlias = tuple[Insertion | Change, Rows]
 def write_together(session: Session, steps: Sequence[Step]) -> list[int]:
     """Do all steps, of which no two write the same table; returns how many table rows each has written.
 
-    PostgreSQL gets them as one statement. None of them sees what another writes, and foreign keys are looked at when
-    all is written.
+    PostgreSQL gets them as one statement. None of them sees what another writes, but for the ids of owners, and foreign
+    keys are looked at when all is written.
     """
     if is_sqlite(session):
-        return [_write_each(session, what, rows) for what, rows in steps]
+        return _write_one_by_one(session, steps)
     parts = [(what, _like(what, rows), rows) for what, rows in steps if rows]
     if not parts:
         return [0] * len(steps)
@@ -116,6 +129,28 @@ def write_together(session: Session, steps: Sequence[Step]) -> list[int]:
     [counts] = session.connection().exec_driver_sql(_joint_text(tuple(part[:2] for part in parts)), values)
     found = iter(counts)
     return [next(found) if rows else 0 for _, rows in steps]
+
+
+def _write_one_by_one(session: Session, steps: Sequence[Step]) -> list[int]:
+    counts = []
+    ids: dict[Insertion, dict[object, object]] = {}
+    for what, rows in steps:
+        owner = what.owner if isinstance(what, Insertion) else None
+        if owner is not None:
+            rows = [_owned(row, owner, ids[owner.step]) for row in rows]
+        if isinstance(what, Insertion) and what.returning:
+            found = insert_rows(session, what, rows)
+            ids[what] = {key: row_id for row_id, key in map(tuple, found)}
+            counts.append(len(found))
+        else:
+            counts.append(_write_each(session, what, rows))
+    return counts
+
+
+def _owned(row: Mapping[str, object], owner: Owner, ids: Mapping[object, object]) -> dict[str, object]:
+    values = dict(row)
+    values[owner.column] = ids[values.pop(owner.by)]
+    return values
 
 
 def _write_each(session: Session, what: "Insertion | Change", rows: Rows) -> int:
@@ -131,21 +166,32 @@ def _write_each(session: Session, what: "Insertion | Change", rows: Rows) -> int
 
 @lru_cache(maxsize=64)
 def _joint_text(parts: "tuple[tuple[Insertion | Change, Like], ...]") -> str:
-    texts = [f"w{place} AS ({_text(what, like, place)} RETURNING 1)" for place, (what, like) in enumerate(parts)]
+    places = {what: place for place, (what, _) in enumerate(parts)}
+    texts = []
+    for place, (what, like) in enumerate(parts):
+        owner = what.owner if isinstance(what, Insertion) else None
+        text = _text(what, like, place, places[owner.step] if owner is not None else 0)
+        returning = "" if isinstance(what, Insertion) and what.returning else " RETURNING 1"
+        texts.append(f"w{place} AS ({text}{returning})")
     counts = [f"(SELECT count(*) FROM w{place})" for place in range(len(parts))]  # noqa: S608 - numbers of our own
     return f"WITH {', '.join(texts)} SELECT {', '.join(counts)}"
 
 
 @lru_cache(maxsize=128)
-def _text(what: "Insertion | Change", like: Like, place: int = 0) -> str:
-    """The statement as PostgreSQL's driver takes it; SQLAlchemy would make and look it up anew each time."""
+def _text(what: "Insertion | Change", like: Like, place: int = 0, owners: int = 0) -> str:
+    """The statement as PostgreSQL's driver takes it; SQLAlchemy would make and look it up anew each time. `owners` is
+    the place of the step whose rows its rows belong to."""
     values = _unnested(like, place)
     if isinstance(what, Change):
-        statement: ClauseElement = what.build(lambda name: values.c[name])
-    else:
-        chosen = select(*(_value(values.c[name], found) for name, found in like))
-        statement = _ending(postgresql.insert(what.table).from_select([name for name, _ in like], chosen), what)
-    return postgresql_text(statement)
+        return postgresql_text(what.build(lambda name: values.c[name]))
+    chosen = {name: _value(values.c[name], found) for name, found in like}
+    source: FromClause = values
+    if what.owner is not None:
+        owning = table(f"w{owners}", column("id"), column(what.owner.by))
+        chosen[what.owner.column] = owning.c.id
+        source = values.join(owning, chosen.pop(what.owner.by) == owning.c[what.owner.by])
+    rows = select(*chosen.values()).select_from(source)
+    return postgresql_text(_ending(postgresql.insert(what.table).from_select(list(chosen), rows), what))
 
 
 def postgresql_text(statement: ClauseElement) -> str:
@@ -155,7 +201,12 @@ def postgresql_text(statement: ClauseElement) -> str:
 
 
 def _like(what: "Insertion | Change", rows: Rows) -> Like:
-    return what.like if isinstance(what, Change) else tuple((name, what.table.c[name]) for name in rows[0])
+    if isinstance(what, Change):
+        return what.like
+    columns = (
+        what.table.c if what.owner is None else {**what.table.c, what.owner.by: what.owner.step.table.c[what.owner.by]}
+    )
+    return tuple((name, columns[name]) for name in rows[0])
 
 
 def _unnested(like: Like, place: int) -> TableValuedAlias:

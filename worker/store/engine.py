@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import partial
@@ -40,6 +40,9 @@ REFUSED: tuple[type[Exception], ...] = (SQLAlchemyError,)
 
 DEADLOCK = "40P01"
 """PostgreSQL's SQLSTATE for the one whom it chose to give way. Doing the same again at once succeeds."""
+
+DEADLOCK_TRIES = 3
+"""PostgreSQL finds a deadlock after a second, so more tries would take longer than a provider waits."""
 
 POOL_TIMEOUT = 5.0
 """A request that waits longer for a connection is better answered with 503 while its sender still listens."""
@@ -109,11 +112,12 @@ class Database:
         self._turns = _Turns()
         if self.is_sqlite:
             self.engine = _sqlite_engine(url, "BEGIN", pool_size)
-            self.writer = _sqlite_engine(url, "BEGIN IMMEDIATE", 1)
+            self.writer = self._hasty = _sqlite_engine(url, "BEGIN IMMEDIATE", 1)
         else:
             self.engine = self.writer = _postgresql_engine(url, pool_size, waiter)
+            # With connections of its own, because to switch one there and back takes as long as a short statement.
+            self._hasty = _postgresql_engine(url, pool_size, waiter, autocommit=True)
         self._reader = self.engine.execution_options(postgresql_readonly=True)
-        self._hasty = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def beside(self, pool_size: int, waiter: Waiter) -> "Database":
         """A handle with connections of its own, which are closed with this one's. There is only one of a SQLite file,
@@ -150,6 +154,7 @@ class Database:
         """Close the pooled connections."""
         self.engine.dispose()
         self.writer.dispose()
+        self._hasty.dispose()
         for database in self._beside:
             database.dispose()
 
@@ -157,6 +162,18 @@ class Database:
 def is_deadlock(error: Exception) -> bool:
     """Whether the database undid a transaction only because it crossed another one."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) == DEADLOCK
+
+
+def unless_crossed(write: Callable[[], Result]) -> Result:
+    """What `write` returns, which is a transaction, or several. One that PostgreSQL undid because it crossed another is
+    done again."""
+    for _ in range(DEADLOCK_TRIES - 1):
+        try:
+            return write()
+        except UNAVAILABLE as error:
+            if not is_deadlock(error):
+                raise
+    return write()
 
 
 def database_time(session: Session) -> datetime:
@@ -190,9 +207,10 @@ def is_refusal(error: Exception) -> bool:
     return state is not None and state.startswith("54")
 
 
-def _postgresql_engine(url: str, pool_size: int, waiter: Waiter) -> Engine:
+def _postgresql_engine(url: str, pool_size: int, waiter: Waiter, *, autocommit: bool = False) -> Engine:
     engine = create_engine(
         url,
+        **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,
@@ -235,7 +253,7 @@ def _postgresql_engine(url: str, pool_size: int, waiter: Waiter) -> Engine:
             # Without a transaction, whose rollback would make psycopg forget the statements that it has prepared.
             connection.autocommit = True
             connection.execute("")
-            connection.autocommit = False
+            connection.autocommit = autocommit
         except driver.Error as error:
             raise DisconnectionError("the connection was closed while nobody used it") from error
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from worker.domain.model import Notification, ResourceKey
 from worker.domain.states import Cause, DeliveryState, Priority, ReceiptStatus
-from worker.store.engine import database_time, insert, is_sqlite
+from worker.store.engine import Database, database_time, insert, is_sqlite, unless_crossed
 from worker.store.resources import NOT_AT_ALL, Want, mark_wanted
 from worker.store.tables import deliveries, delivery_bodies, delivery_resources, quarantined_deliveries
 from worker.store.types import packed, storable, storable_json
@@ -60,6 +60,31 @@ class Receipt:
     delivery_id: uuid.UUID
     status: ReceiptStatus
     spooled: bool = False
+
+
+def record_group(
+    database: Database, arrivals: Sequence[Arrival], coalesce: Mapping[str, timedelta] = NOT_AT_ALL
+) -> list[Receipt]:
+    """Record a group of deliveries that have just come; the answers are in the same order. On PostgreSQL, those that
+    are new and those that are repeats are a transaction each."""
+
+    def write_new() -> set[uuid.UUID]:
+        if database.is_sqlite:
+            return set()
+        with database.write_at_once() as session:
+            return record_new(session, arrivals, coalesce)
+
+    def write_rest() -> list[Receipt]:
+        with database.write() as session:
+            return record(session, rest, coalesce)
+
+    # A writer that holds one resource and wants another may cross a group of deliveries that holds the other.
+    new = unless_crossed(write_new)
+    rest = [arrival for arrival in arrivals if arrival.id not in new]
+    others = iter(unless_crossed(write_rest) if rest else ())
+    return [
+        Receipt(arrival.id, ReceiptStatus(arrival.state)) if arrival.id in new else next(others) for arrival in arrivals
+    ]
 
 
 def record(
@@ -264,7 +289,7 @@ def _wants(
     for item in arrivals:
         is_new = item is firsts[item.key] and item.key in created
         count = 1 if is_new or item.notification.repeat_looks_again else 0
-        for ref in item.notification.resources:
+        for ref in dict.fromkeys(item.notification.resources):
             key = ResourceKey(item.source, ref)
             before = wants[key].count if key in wants else 0
             wants[key] = Want(item.provider, item.environment, Cause.WEBHOOK, count=before + count)

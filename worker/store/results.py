@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from worker.domain.model import Check, Reading, ResourceRef, Verdict
 from worker.domain.states import Outcome, Stage
 from worker.domain.strict_json import Json
-from worker.store.bulk import Insertion, Step, insert_rows
+from worker.store.bulk import Insertion, Owner, Step, insert_rows
 from worker.store.claims import Claim
 from worker.store.tables import (
     checks,
@@ -23,8 +23,10 @@ from worker.store.tables import (
 )
 
 _VERSIONS = Insertion(versions, returning=("id", "resource_id"))
-_BODIES = Insertion(version_bodies)
+_VERSION = Owner(_VERSIONS, by="resource_id", column="version_id")
+_BODIES = Insertion(version_bodies, owner=_VERSION)
 _CHECKS = Insertion(checks)
+_NEW_CHECKS = Insertion(checks, owner=_VERSION)
 _RESULTS = Insertion(
     results, key=("resource_id",), replaced=tuple(found.name for found in results.c if found.name != "resource_id")
 )
@@ -89,26 +91,28 @@ def touch(session: Session, resource_ids: Collection[int], now: datetime) -> Non
         session.execute(update(results).where(results.c.resource_id.in_(resource_ids)).values(retrieved_at=now))
 
 
-def add_versions(session: Session, new: Sequence[NewVersion], now: datetime) -> list[Step]:
-    """Append versions of different resources. Returns what is to be written besides, so that it can be written with
-    more: their bodies and checks, and the results that they make."""
+def adding_versions(new: Sequence[NewVersion], now: datetime) -> list[Step]:
+    """To append versions of different resources, with their bodies and checks and the results that they make, as steps
+    to be written with more."""
     verdicts = [verdict_values(item.reading, item.document.mapping_version) for item in new]
-    added = insert_rows(
-        session, _VERSIONS, [_version_values(item, now) | verdict for item, verdict in zip(new, verdicts, strict=True)]
-    )
-    ids = {row.resource_id: row.id for row in added}
     times = {"retrieved_at": now, "updated_at": now}
+    added = [_version_values(item, now) | verdict for item, verdict in zip(new, verdicts, strict=True)]
     bodies = [
-        {"version_id": ids[item.claim.resource_id], "body": zlib.compress(item.document.body, COMPRESSION)}
-        for item in new
+        {"resource_id": item.claim.resource_id, "body": zlib.compress(item.document.body, COMPRESSION)} for item in new
     ]
+    found = [{"resource_id": item.claim.resource_id, **row} for item in new for row in _check_rows(item.reading.checks)]
     current = [
         {"resource_id": item.claim.resource_id, "version": item.number} | verdict | result_values(item.reading) | times
         for item, verdict in zip(new, verdicts, strict=True)
     ]
     documents = [{"resource_id": item.claim.resource_id, "document": item.document.content} for item in new]
-    found = {ids[item.claim.resource_id]: item.reading.checks for item in new}
-    return [(_BODIES, bodies), (_CHECKS, _check_rows(found)), (_RESULTS, current), (_DOCUMENTS, documents)]
+    return [
+        (_VERSIONS, added),
+        (_BODIES, bodies),
+        (_NEW_CHECKS, found),
+        (_RESULTS, current),
+        (_DOCUMENTS, documents),
+    ]
 
 
 def _version_values(item: NewVersion, now: datetime) -> dict[str, object]:
@@ -151,15 +155,12 @@ def result_values(reading: Reading) -> dict[str, object]:
 
 def add_checks(session: Session, found: Mapping[int, Sequence[Check]]) -> None:
     """Write the checks of versions, by the versions' ids, each in their order."""
-    insert_rows(session, _CHECKS, _check_rows(found))
+    rows = [{"version_id": version_id, **row} for version_id, of_it in found.items() for row in _check_rows(of_it)]
+    insert_rows(session, _CHECKS, rows)
 
 
-def _check_rows(found: Mapping[int, Sequence[Check]]) -> list[dict[str, object]]:
-    return [
-        {"version_id": version_id, "position": position, **check_values(check)}
-        for version_id, checks_of_it in found.items()
-        for position, check in enumerate(checks_of_it)
-    ]
+def _check_rows(found: Sequence[Check]) -> list[dict[str, object]]:
+    return [{"position": position, **check_values(check)} for position, check in enumerate(found)]
 
 
 def check_values(check: Check) -> dict[str, object]:
