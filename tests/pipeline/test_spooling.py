@@ -49,10 +49,22 @@ class Shaky(Database):
 
     @contextmanager
     def write(self):
+        with self.shaken(super().write()) as session:
+            yield session
+
+    @contextmanager
+    def write_at_once(self):
+        # SQLite's is the one above.
+        opened = super().write_at_once()
+        with opened if self.is_sqlite else self.shaken(opened) as session:
+            yield session
+
+    @contextmanager
+    def shaken(self, opened):
         self.asked += 1
         if self.away:
             raise OperationalError("", {}, Exception("canary"))
-        with super().write() as session:
+        with opened as session:
             if self.hangs is not None:
                 self.hangs.wait(20)
             yield session

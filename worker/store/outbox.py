@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, func, literal_column, select, update
+from sqlalchemy import Row, exists, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.events import Event
 from worker.domain.states import EventType, Outcome, Stage
 from worker.store.bulk import Insertion, Step, insert_rows, write_together
-from worker.store.engine import database_time, insert
+from worker.store.engine import database_time, insert, is_sqlite
 from worker.store.tables import cursors, event_deliveries, events
 
 NUMBERED_AT_ONCE = 500
@@ -71,15 +71,25 @@ def number(session: Session) -> int:
         .limit(literal_column(str(NUMBERED_AT_ONCE)))
         .subquery()
     )
-    numbered = session.execute(
+    numbering = (
         update(events)
         .where(events.c.position == waiting.c.position)
         .values(sequence=last + waiting.c.rank)
         .returning(events.c.position)
-    ).all()
-    if numbered:
-        session.execute(update(cursors).where(cursors.c.name == _EVENTS).values(value=last + len(numbered)))
-    return len(numbered)
+    )
+    if is_sqlite(session):
+        count = len(session.execute(numbering).all())
+        session.execute(update(cursors).where(cursors.c.name == _EVENTS).values(value=last + count))
+        return count
+    numbered = numbering.cte("numbered")
+    count_all = select(func.count()).select_from(numbered).scalar_subquery()
+    moved = session.execute(
+        update(cursors)
+        .where(cursors.c.name == _EVENTS, exists(select(numbered.c.position)))
+        .values(value=last + count_all)
+        .returning(cursors.c.value)
+    ).scalar_one_or_none()
+    return 0 if moved is None else moved - last
 
 
 def any_unnumbered(session: Session) -> bool:
