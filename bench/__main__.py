@@ -59,12 +59,15 @@ def main(  # noqa: PLR0913 - click hands over each option as an argument
     with open_stage(effort) as stage:
         machine = _machine(stage)
         click.echo(f"{machine.line()}\n")
-        outcomes = [_run(scenario, stage) for scenario in chosen]
-    command = " ".join(["python -m bench", *sys.argv[1:]])
-    if json_path:
-        json_path.write_text(json.dumps(as_json(machine, command, outcomes), indent=1) + "\n", "utf-8")
-    if page:
-        write(page, machine, command, outcomes)
+        command = " ".join(["python -m bench", *sys.argv[1:]])
+        outcomes: list[Outcome] = []
+        for scenario in chosen:
+            outcomes.append(_run(scenario, stage))
+            # After each, so that a run that is cut off has not measured in vain.
+            if json_path:
+                json_path.write_text(json.dumps(as_json(machine, command, outcomes), indent=1) + "\n", "utf-8")
+            if page:
+                write(page, machine, command, outcomes)
     sys.exit(_status(outcomes))
 
 

@@ -148,7 +148,7 @@ def record_new(
 def _record_new_text(pauses: int) -> str:
     # Each part waits for the one before, because it takes its rows from it, and so rows are locked as `record` locks
     # them: all deliveries before any resource, and those in the order of their keys.
-    return f"""
+    text = f"""
 {_RECORDING},
 told AS MATERIALIZED (
     SELECT t.* FROM unnest(
@@ -163,13 +163,15 @@ wants AS MATERIALIZED (
     FROM told GROUP BY source, provider, environment, kind, external_id
     ORDER BY source COLLATE "C", kind COLLATE "C", external_id COLLATE "C"
 ),
-marked AS ({marking("wants", "(SELECT now FROM clock)", pauses)}),
+marked AS ({marking("wants", "(TABLE clock)", pauses)}),
 linked AS (
     INSERT INTO delivery_resources (resource_id, delivery_id)
     SELECT marked.id, told.delivery FROM told JOIN marked USING (source, kind, external_id)
 )
 SELECT id FROM created
 """  # noqa: S608 - made of our own constants
+    # psycopg remembers how it reads a text, but only one of up to 4,096 characters.
+    return " ".join(text.split())
 
 
 def _insert_each(session: Session, candidates: Sequence[Arrival]) -> tuple[datetime, set[uuid.UUID]]:

@@ -28,6 +28,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     table,
+    true,
 )
 from sqlalchemy import select as select_rows
 from sqlalchemy.dialects import postgresql, sqlite
@@ -123,9 +124,12 @@ def _time(moment: datetime) -> ColumnElement[datetime]:
     return literal(moment, UtcDateTime())
 
 
-def _upsert(statement: _Upsert, now: ColumnElement[datetime], pauses: Sequence[_Pause], *, revive: bool) -> Insert:
+def _upsert(
+    statement: _Upsert, now: ColumnElement[datetime], pauses: Sequence[_Pause], *, revive: bool, some: bool = False
+) -> Insert:
+    """`some` says that each row is wanted once at least, which leaves half of the conditions out."""
     new = statement.excluded
-    open_work = or_(new.wanted > _ZERO, resources.c.wanted > resources.c.retrieved)
+    open_work = true() if some else or_(new.wanted > _ZERO, resources.c.wanted > resources.c.retrieved)
     in_flight = and_(resources.c.claim_token.is_not(None), resources.c.due_at > now)
     spared = false() if revive else func.coalesce(resources.c.park_reason, _NO_REASON) == _POISON
     untouched = or_(in_flight, ~open_work, spared)
@@ -158,7 +162,7 @@ def _upsert(statement: _Upsert, now: ColumnElement[datetime], pauses: Sequence[_
                 (or_(resources.c.due_at.is_(None), new.priority < resources.c.priority), new.priority),
                 else_=resources.c.priority,
             ),
-            "cause": case((new.wanted > _ZERO, new.cause), else_=resources.c.cause),
+            "cause": new.cause if some else case((new.wanted > _ZERO, new.cause), else_=resources.c.cause),
         },
     ).returning(resources.c.id, resources.c.source, resources.c.kind, resources.c.external_id)
 
@@ -173,8 +177,7 @@ def _after_a_pause(
     for pause in pauses:
         pausing = and_(resources.c.source == pause.source, or_(resources.c.read_started_at > pause.just_now, waiting))
         patient = resources.c.wanted_since <= pause.patient_since
-        cases.append((and_(pausing, patient), func.coalesce(resources.c.due_at, now)))
-        cases.append((pausing, pause.over))
+        cases.append((pausing, case((patient, func.coalesce(resources.c.due_at, now)), else_=pause.over)))
     return cases
 
 
@@ -238,11 +241,11 @@ def _postgresql_text(pauses: int, revive: bool) -> str:
 
 def marking(rows: str, clock: str, pauses: int) -> str:
     """What `mark_wanted` does, as a part of a larger statement for PostgreSQL: for the rows of a relation there, with
-    the columns of a want, whose order is kept, at the time that the expression `clock` gives.
+    the columns of a want and in its order, each wanted at least once, at the time that the expression `clock` gives.
     `pause_values` gives its parameters."""
     wants = table(rows, *(column(name, Text()) for name in _NAMED), *(column(name, Integer()) for name in _COUNTED))
     now: ColumnElement[datetime] = literal_column(clock, UtcDateTime())
-    return _marking(wants, now, [_reckoned(now, number) for number in range(pauses)], revive=False)
+    return _marking(wants, now, [_reckoned(now, number) for number in range(pauses)], some=True)
 
 
 def pause_values(pauses: Mapping[str, timedelta]) -> dict[str, str | timedelta]:
@@ -259,15 +262,20 @@ def _reckoned(now: ColumnElement[datetime], number: int) -> _Pause:
 
 
 def _marking(
-    rows: TableValuedAlias | TableClause, now: ColumnElement[datetime], pauses: Sequence[_Pause], *, revive: bool
+    rows: TableValuedAlias | TableClause,
+    now: ColumnElement[datetime],
+    pauses: Sequence[_Pause],
+    *,
+    revive: bool = False,
+    some: bool = False,
 ) -> str:
-    due = case((rows.c.wanted > _ZERO, now))
+    due = now if some else case((rows.c.wanted > _ZERO, now))
     statement = postgresql.insert(resources).from_select(
         [*_NAMED, *_COUNTED, "created_at", "wanted_since", "due_at"],
         select_rows(*(rows.c[name] for name in (*_NAMED, *_COUNTED)), now, due, due),
         include_defaults=False,
     )
+    text = str(_upsert(statement, now, pauses, revive=revive, some=some).compile(dialect=_POSTGRESQL))
     # psycopg remembers how it reads a text, but only one of up to 4,096 characters.
-    return str(_upsert(statement, now, pauses, revive=revive).compile(dialect=_POSTGRESQL)).replace(
-        "::TIMESTAMP WITH TIME ZONE", "::timestamptz"
-    )
+    text = text.replace("::TIMESTAMP WITH TIME ZONE", "::timestamptz")
+    return text.replace("INSERT INTO resources (", "INSERT INTO resources AS r (").replace("resources.", "r.")
