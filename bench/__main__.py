@@ -59,7 +59,9 @@ def main(  # noqa: PLR0913 - click hands over each option as an argument
     with open_stage(effort) as stage:
         machine = _machine(stage)
         click.echo(f"{machine.line()}\n")
-        command = " ".join(["python -m bench", *sys.argv[1:]])
+        # Where somebody else kept their figures is of no use to a reader.
+        options = [item for item in sys.argv[1:] if item not in ("--json", str(json_path))]
+        command = " ".join(["python -m bench", *options])
         outcomes: list[Outcome] = []
         for scenario in chosen:
             outcomes.append(_run(scenario, stage))
