@@ -5,6 +5,7 @@ The programs come from wheels among the development dependencies, or from the ma
 
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -52,12 +53,25 @@ class ServiceUnavailable(Exception):
     """The service cannot be had on this machine; the message says what was looked for."""
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that systems give to outgoing connections. Whoever tries again and again to reach a server that is down,
+at a port which is one of them, is connected to itself in the end, and then the server cannot have its port back."""
+
+_given: set[int] = set()
+_chance = random.SystemRandom()
+"""Two runs at a time must not draw the same numbers, which seeded ones would."""
+
+
 def free_port() -> int:
-    """A loopback TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback TCP port that nobody listens on right now, and that was not asked for here before."""
+    while True:
+        port = _chance.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if port not in _given:
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
 
 
 def program_in_wheel(package: str, *places: str) -> Path | None:
