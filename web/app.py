@@ -78,4 +78,6 @@ class _Application(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        # An offer that is not taken up. Flask would look for a route of a WebSocket.
+        environ.pop("HTTP_UPGRADE", None)
         return (self._acknowledge(environ) or super().wsgi_app)(environ, start_response)

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -195,6 +196,7 @@ class Greenlets:
         """When the loop is back from what it does now; a thread calls it itself."""
         current = getcurrent()
         if isinstance(current, _Request):
-            current.hub.call(job)
+            # Behind whoever is woken by what the caller is about to do.
+            current.hub.call(partial(current.hub.call, job))
         else:
             THREADS.soon(job)

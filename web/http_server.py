@@ -35,7 +35,8 @@ MOST_LONG_BYTES = 128 * 1024 * 1024
 """For all bodies over 64 KiB that are arriving or being answered. The next one is told to come again."""
 
 ASIDE_THREADS = 16
-"""For what a webhook waits for: one commits, and the others keep what was refused, or write to the spool."""
+"""For what blocks while a webhook waits: connecting, SQLite's commits and those of long bodies, keeping what was
+refused, and the spool."""
 
 READ_BYTES = 64 * 1024
 TICK = 0.5

@@ -50,7 +50,11 @@ def blueprint(runtime: Runtime) -> Blueprint:
     def receive(source: str, token: str | None = None) -> Acknowledgement:
         failed: Exception | None = request.environ.pop(_FAILED, None)
         if failed is not None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                # Its traceback holds this frame: it must not hold the error, or nobody frees the body that both hold.
+                del failed
         return _take(runtime, request.environ, source, token)
 
     routes.add_url_rule(f"{PREFIX}<source>", view_func=receive, methods=["POST"])

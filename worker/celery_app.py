@@ -123,18 +123,19 @@ class _RedisChannel(Protocol):
     def conn_or_acquire(self) -> AbstractContextManager[_RedisClient]: ...
 
 
-_looks: "WeakKeyDictionary[Celery, tuple[float, bool]]" = WeakKeyDictionary()
-"""When each application last looked how many nudges wait, and whether they were too many."""
+_looks: "WeakKeyDictionary[Celery, float]" = WeakKeyDictionary()
+"""When each application last saw that few enough nudges wait."""
 
 
 def _is_full(app: Celery, channel: _RedisChannel) -> bool:
     """Whether enough nudges wait already. Redis has no limit for a list, so whoever adds to it looks now and then; what
     is added in between is some dozens."""
-    looked_at, full = _looks.get(app, (-inf, False))
-    if monotonic() > looked_at + LOOK_SECONDS:
-        with channel.conn_or_acquire() as client:
-            full = client.llen(QUEUE) >= MOST_WAITING
-        _looks[app] = monotonic(), full
+    if monotonic() < _looks.get(app, -inf) + LOOK_SECONDS:
+        return False
+    with channel.conn_or_acquire() as client:
+        full = client.llen(QUEUE) >= MOST_WAITING
+    if not full:
+        _looks[app] = monotonic()
     return full
 
 

@@ -40,7 +40,7 @@ BROKER_SEEN_SECONDS = 5.0
 
 SPARE_CONNECTIONS = 6
 """Database connections besides those of the calls in flight and of the sinks: the sweep, the publisher, pumps that
-claim."""
+write."""
 
 
 log = structlog.get_logger(__name__)

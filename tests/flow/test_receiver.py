@@ -4,6 +4,7 @@ The real application on a real SQLite file, called as a WSGI server calls it.
 """
 
 import base64
+import gc
 import gzip
 import hashlib
 import hmac
@@ -37,6 +38,7 @@ from web.http_server import serve
 from web.serving import address, body_limit
 from web.simulator.credentials import Credentials
 from web.simulator.notifications import Flaw
+from worker.providers.base import InboundRequest
 from worker.runtime import Runtime
 from worker.store import inbox, schema
 
@@ -110,14 +112,31 @@ def test_both_ways_to_the_receiver_answer_alike(door: Door, path: str, flaw: Fla
     """Flask's routes, and the short way past them."""
     request = door.genuine("persona", flaw) if "persona" in path else door.genuine("yoti", flaw)
     door.post(request)
+    # An offer that is not taken up.
+    headers = {**request.headers, "Upgrade": "websocket", "Connection": "upgrade"} if flaw else request.headers
 
     def answer() -> tuple[int, bytes, list[tuple[str, str]]]:
-        found = door.client.open(path, method=method, data=request.body, headers=request.headers)
+        found = door.client.open(path, method=method, data=request.body, headers=headers)
         return found.status_code, found.data, sorted(found.headers)
 
     short = answer()
     del door.client.environ_base["wsgi.input_terminated"]
     assert answer() == short
+
+
+def test_nothing_is_left_of_a_refused_request_that_only_a_search_for_garbage_would_find(door: Door) -> None:
+    """Anybody can send these, and long ones."""
+    request = door.genuine("persona", Flaw.WRONG_SIGNATURE)
+    assert door.post(request).status_code == 401
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert door.post(request).status_code == 401
+        kept = sum(isinstance(item, InboundRequest) for item in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept <= 1, "the last one may be under way still"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD"])

@@ -46,7 +46,7 @@ class GroupCommit(Generic[Item, Answer]):
 
     `passing` names the errors that mean the database is away: then nobody's item is at fault. Any other error of a
     group is traced to its item by committing each alone. `waiter` is how its callers wait, and `blocks` whether
-    `commit` blocks instead of waiting in that way.
+    `commit` blocks, for a group, instead of waiting in that way.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class GroupCommit(Generic[Item, Answer]):
         *,
         passing: tuple[type[Exception], ...],
         waiter: Waiter = THREADS,
-        blocks: bool = True,
+        blocks: Callable[[Sequence[Item]], bool] = lambda _: True,
     ) -> None:
         self._commit = commit
         self._blocks = blocks
@@ -99,7 +99,7 @@ class GroupCommit(Generic[Item, Answer]):
         with self._lock:
             group = [own, *(self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP - 1)))]
         try:
-            if self._blocks:
+            if self._blocks([ticket.item for ticket in group]):
                 self._waiter.aside(partial(self._commit_group, group))
             else:
                 self._commit_group(group)

@@ -50,6 +50,10 @@ thing: a spool would only put off a load that is too high."""
 LONGEST_KEY = 200
 """No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
 
+LONG_GROUP = 256 * 1024
+"""Bytes of bodies. To hash and pack more of them would hold up, for several milliseconds, all who share a thread with
+the one who commits."""
+
 QUARANTINE_PAUSE = 0.2
 """Seconds between two refused requests of a source that are kept and logged. Anybody can send bad requests; they must
 fill neither our disk's time nor our log."""
@@ -102,8 +106,9 @@ class Receiver:
         self._spooling = spooling
         self._waiter = waiter
         self._commits: GroupCommit[Arrival, Receipt] = GroupCommit(
-            self._record, passing=AWAY, waiter=waiter, blocks=database.is_sqlite
+            self._record, passing=AWAY, waiter=waiter, blocks=self._blocks
         )
+        self._warm = False
         self._bursts = Bursts({slug: timedelta(seconds=source.coalesce_seconds) for slug, source in sources.items()})
         self._quarantine_from: dict[str, float] = {}
         self._refusals: Counter[str] = Counter()
@@ -178,10 +183,17 @@ class Receiver:
                 self._spooling.found_away(error)
         return self._spooling.keep(arrival)
 
+    def _blocks(self, arrivals: Sequence[Arrival]) -> bool:
+        """Whether to record a group takes a thread. The first one does, because it opens the database's connections."""
+        return self._database.is_sqlite or not self._warm or sum(len(arrival.body) for arrival in arrivals) > LONG_GROUP
+
     def _record(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         if self._spooling is not None and self._spooling.away:
             # Found out while this group was waiting. Each of it is kept, rather than wait for the database in turn.
             raise NotCommitted("the database is away")
+        if not self._warm:
+            self._database.warm()
+            self._warm = True
         receipts = inbox.record_group(self._database, arrivals, self._bursts.pauses())
         # Once for the group, and only now that workers can see it.
         told = {arrival.source for arrival, receipt in zip(arrivals, receipts, strict=True) if receipt.status in NEWS}

@@ -182,7 +182,9 @@ class _Pump:
         claims: list[Claim] = []
         try:
             if granted.calls > 0:
-                claims = self._call_claimed(granted)
+                with self._parts.database.write_at_once() as session:
+                    claims, probing = self._claim(session, granted)
+                self._call_all(claims, probing=probing)
         finally:
             low = _count_low(claim.priority for claim in claims)
             budgets.give_back(slug, calls=granted.calls - len(claims), low=granted.low - low)
@@ -190,14 +192,11 @@ class _Pump:
         self._more = len(claims) == free or low >= free_low
         return len(claims)
 
-    def _call_claimed(self, granted: Grant) -> list[Claim]:
-        with self._parts.database.write_at_once() as session:
-            claims, probing = self._claim(session, granted)
+    def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:
             future = self._executor().submit(self._work, claim, probing=probing)
             self._flights[future] = claim.priority
             future.add_done_callback(self._landed)
-        return claims
 
     def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
         """What is claimed, and whether that is to probe a held source."""

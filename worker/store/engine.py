@@ -143,6 +143,11 @@ class Database:
         with turn, Session(self.writer) as session, session.begin():
             yield session
 
+    def warm(self) -> None:
+        """Open a connection of each kind. What SQLAlchemy asks its first ones blocks, whatever the waiter."""
+        for engine in (self.engine, self._hasty):
+            engine.connect().close()
+
     @contextmanager
     def write_at_once(self) -> Iterator[Session]:
         """A session in which PostgreSQL commits each statement by itself, without a word more; SQLite, where a word

@@ -129,7 +129,8 @@ def record_new(
     firsts = {arrival.key: arrival for arrival in reversed(arrivals)}
     candidates = [firsts[key] for key in sorted(firsts)]
     names = [(item, ref) for item in candidates for ref in dict.fromkeys(item.notification.resources)]
-    pauses = {source: pause for source, pause in sorted(coalesce.items()) if pause}
+    told = {item.source for item in candidates}
+    pauses = {source: pause for source, pause in sorted(coalesce.items()) if pause and source in told}
     values: dict[str, object] = {
         **_arrays(candidates),
         "told": [item.id for item, _ in names],

@@ -6,6 +6,7 @@ To claim is to move `due_at` past the lease and to stamp a token; an expired lea
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -47,7 +48,7 @@ from worker.store.bulk import Change, Value, postgresql_text
 from worker.store.bulk import Step as BulkStep
 from worker.store.claims import Claim as Claim
 from worker.store.claims import book_attempts, note_crashes
-from worker.store.engine import among, database_time, is_sqlite
+from worker.store.engine import UNAVAILABLE, among, database_time, is_sqlite
 from worker.store.tables import attempts, resources, source_states
 from worker.store.types import UtcDateTime, db_now
 from worker.store.wanted import LONGEST_PAUSES as LONGEST_PAUSES
@@ -93,7 +94,11 @@ def claim(
     claims = [_claim(row, token, row.now) for row in rows]
     if is_sqlite(session):
         book_attempts(session, claims)
-    note_crashes(session, claims)
+        note_crashes(session, claims)
+    else:
+        # They are claimed by now, whatever becomes of the books.
+        with suppress(*UNAVAILABLE):
+            note_crashes(session, claims)
     return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
 
 
