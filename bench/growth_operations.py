@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import uuid_utils.compat
@@ -200,7 +199,11 @@ class Subject:
     def _ack(self, size: int) -> Timed:
         arrivals = [self._arrival(*name) for name in self._random.sample(self._newest, size)]
 
-        return partial(inbox.record_group, self.database, arrivals)
+        def record() -> None:
+            with self.database.write() as session:
+                inbox.record(session, arrivals)
+
+        return record
 
     def _arrival(self, source: str, external_id: str) -> Arrival:
         event_id = f"evt_{self._random.randbytes(12).hex()}"
