@@ -1,10 +1,15 @@
-"""Celery's consumer, as this project wants it: it comes back soon after its broker, and leaves nothing unused there.
+"""Celery's consumer, as this project wants it: it comes back soon after its broker, ends when it is told to, and
+leaves nothing unused there.
 
 Celery loads it by its name, which `worker.celery_app` gives it, in processes that work.
 """
 
+import socket
+from contextlib import suppress
+
+import amqp
 import structlog
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
 from kombu import Connection
@@ -28,9 +33,35 @@ class _Blueprint(bootsteps.Blueprint):
 
 
 class Consumer(consumer.Consumer):
-    """Celery's, with these two differences."""
+    """Celery's, with these differences."""
 
     Blueprint = _Blueprint
+    _hears = False
+
+    def start(self) -> None:
+        signals.worker_shutting_down.connect(self._hang_up)
+        super().start()
+
+    def on_ready(self) -> None:
+        super().on_ready()
+        self._hears = True
+
+    def on_close(self) -> None:
+        self._hears = False
+        super().on_close()
+
+    def _hang_up(self, **_: object) -> None:
+        """Hang up on a broker that still lets this worker wait for its queue, when the worker is told to end.
+
+        RabbitMQ lets a consumer of a queue without a leader wait for as long as that takes, and its heartbeats keep the
+        wait from timing out. Celery only notes the signal, and looks at its note when the wait is over.
+        """
+        connection = self.connection
+        if self._hears or connection is None or not connection.connected:
+            return
+        if isinstance(connection.connection, amqp.Connection) and (line := connection.connection.sock) is not None:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def ensure_connected(self, connection: Connection) -> Connection:
         """Try until the broker answers, or until the worker is told to stop."""

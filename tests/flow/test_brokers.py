@@ -1,16 +1,19 @@
 """Both brokers, as separate processes use them: alive, dead, frozen, and back. They carry nudges, and nothing else."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import psutil
 import pytest
+from pydantic import SecretStr
 
 from tests.conftest import unavailable
 from tests.flow.conftest import NO_LIMIT
 from tests.store import databases
 from tests.support.evidence import Flow, assert_nothing_lost, flow
 from tests.support.processes import START_SECONDS, Child, Installation, eventually
-from tests.support.rabbit import CONNECTION_ERRORS, RabbitServer, queue_counts
+from tests.support.rabbit import CONNECTION_ERRORS, RabbitServer, queue_counts, rabbit_connection
 from tests.support.services import Postgres, RedisServer, ServiceUnavailable, redis_client
 from web.simulator.credentials import Credentials, Setting
 from web.simulator.faults import Faults
@@ -18,7 +21,8 @@ from web.simulator.notifier import Receipt
 from web.simulator.records import Ref
 from web.simulator.server import Simulator
 from web.simulator.traffic import Plan, run_traffic
-from worker.celery_app import QUEUE
+from worker.celery_app import QUEUE, make_app
+from worker.settings import Settings
 
 pytestmark = [pytest.mark.flow, pytest.mark.postgres]
 
@@ -27,8 +31,15 @@ SOON = 5.0
 """Seconds from the acknowledgement of a notification to the stored result, with everything in order; for a busy
 machine."""
 
+WITHOUT_LEADER_SECONDS = 2.0
+"""For which a queue lets a consumer wait, to call it one without a leader."""
+
 BACK_SECONDS = 10.0
 """From a broker that answers again to workers that hear it."""
+
+SETTLED_SECONDS = 3.0
+"""RabbitMQ 3.10 leaves a quorum queue without a leader for a minute when it is killed within a second of the queue's
+declaration. No test but the last is about that."""
 
 ACKNOWLEDGED_SECONDS = 1.0
 """The slowest of a hundred, on a busy machine. A publisher in the request would wait as long for a frozen broker."""
@@ -58,6 +69,18 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         yield server
 
 
+@pytest.fixture
+def rabbit() -> Iterator[RabbitServer]:
+    """A RabbitMQ of one test's own."""
+    try:
+        server = RabbitServer()
+    except ServiceUnavailable as reason:
+        unavailable(reason)
+        raise
+    with server:
+        yield server
+
+
 @pytest.fixture(scope="module")
 def town(
     credentials: Credentials, postgres_server: Postgres, broker: Broker, tmp_path_factory: pytest.TempPathFactory
@@ -74,6 +97,9 @@ def town(
         worker, web = installation.worker(WORKERS), installation.web()
         running = stack.enter_context(flow(simulator, installation, web.url))
         made = Town(running, worker, broker)
+        all_hear(broker, WORKERS)
+        if isinstance(broker, RabbitServer):
+            time.sleep(SETTLED_SECONDS)
         yield made
         assert [made.worker.stop(), web.stop()] == [0, 0]
         assert installation.survivors() == []
@@ -89,6 +115,12 @@ def listeners(broker: Broker) -> int:
     except CONNECTION_ERRORS:
         # The server answers some moments before the queue does.
         return 0
+
+
+def connected(worker: Child, port: int) -> bool:
+    """Whether a process below this one has a connection to this port."""
+    lines = [line for child in worker.children().values() for line in child.net_connections("tcp")]
+    return any(line.status == psutil.CONN_ESTABLISHED and line.raddr.port == port for line in lines)
 
 
 def notify(running: Flow) -> Ref:
@@ -171,3 +203,22 @@ def test_workers_start_without_their_broker(town):
 
         running.result(notify(running), SOON, stage="decided")
         assert len(town.worker.logged("child_started")) == WORKERS
+
+
+@pytest.mark.rabbitmq
+def test_a_worker_that_waits_for_a_queue_without_a_leader_ends_when_it_is_told_to(credentials, rabbit, tmp_path):
+    app = make_app(Settings(broker_url=SecretStr(rabbit.url)), "worker")
+    with app.connection_for_write() as connection:
+        app.amqp.queues[QUEUE].bind(connection.channel()).declare()
+        rabbit.kill()
+    rabbit.start()
+
+    with Installation(tmp_path, credentials, "http://127.0.0.1:9", {"broker_url": rabbit.url}) as installation:
+        assert installation.run("migrate").process.returncode == 0
+        worker = installation.worker()
+        eventually(lambda: connected(worker, rabbit.port), "it is connected")
+        with pytest.raises(CONNECTION_ERRORS), rabbit_connection(rabbit.url, WITHOUT_LEADER_SECONDS) as connection:
+            connection.channel().basic_consume(QUEUE)
+
+        assert worker.stop() == 0
+        assert worker.logged("child_killed") == []
