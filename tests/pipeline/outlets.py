@@ -17,6 +17,8 @@ WAIT = 10.0
 class Sink:
     """Keeps what it is given. `refuse` holds the calls at which it raises instead; `broken` raises always."""
 
+    call_seconds = 3.0
+
     def __init__(self, name="sink", refuse=(), at_once=1) -> None:
         self.name = name
         self.at_once = at_once

@@ -7,6 +7,24 @@ CloudEvent: TypeAlias = Mapping[str, object]
 """An event as `worker.domain.events.cloud_event` writes it down: CloudEvents 1.0 in structured JSON."""
 
 
+class SinkDisabled(Exception):
+    """Whoever is behind the sink wants nothing more: it is held until an operator releases it. The text says why, in
+    words that may be shown."""
+
+
+class TryLater(Exception):
+    """Whoever is behind the sink asks for a pause."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"asked for a pause of {seconds:.0f} s")
+
+
+class EventRefused(Exception):
+    """The event was refused and others may be taken: only what is about the same resource waits for it. The text says
+    why, in words that may be shown."""
+
+
 class Sink(Protocol):
     """Where events go. A sink gets each event at least once, in order, with the same id, from one process at a time."""
 
@@ -18,9 +36,13 @@ class Sink(Protocol):
     def at_once(self) -> int:
         """The most events that it is given in one call. A sink that cannot take all or none of several says 1."""
 
+    @property
+    def call_seconds(self) -> float:
+        """The longest that `deliver` takes. Another process may serve the sink some seconds later."""
+
     def deliver(self, events: Sequence[CloudEvent]) -> None:
-        """Take some events, all of them or none, within three seconds. Raising anything means that it may not have
-        taken them, and they are offered again."""
+        """Take some events, all of them or none. Raising anything means that it may not have taken them, and they are
+        offered again; SinkDisabled, TryLater and EventRefused say more about when."""
 
     def close(self) -> None:
         """Give back what it holds. It is not used afterwards."""

@@ -14,6 +14,7 @@ class LogSink:
 
     name = "log"
     at_once = 100
+    call_seconds = 1.0
 
     def deliver(self, events: Sequence[CloudEvent]) -> None:
         """Write the events' thin facts."""

@@ -17,13 +17,14 @@ from worker.sinks.base import CloudEvent
 
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 1.5
-"""Together below the three seconds that a sink has. An event that waited for a Redis that hangs is offered again."""
+"""An event that waited for a Redis that hangs is offered again."""
 
 
 class RedisStreamSink:
     """Adds events to a stream, and lets Redis drop the oldest entries beyond a length."""
 
     at_once = 100
+    call_seconds = CONNECT_SECONDS + ANSWER_SECONDS
 
     def __init__(self, name: str, settings: SinkSettings) -> None:
         if settings.url is None:
