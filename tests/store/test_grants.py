@@ -8,11 +8,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.store import databases
 from tests.store.play import APPROVED, number_all, reading, retrieved
 from worker.domain.model import Check
 from worker.domain.states import CheckOutcome
-from worker.store import schema
-from worker.store.engine import Database
 from worker.store.grants import GrantNames, granting, revoking
 from worker.store.tables import metadata
 from worker.store.view_columns import VIEWS_DESCRIBED
@@ -230,20 +229,20 @@ def test_what_cannot_be_a_name_is_refused(wrong):
 
 def test_the_owner_of_the_tables_can_run_it(postgres_server, names):
     """Without being a superuser; and the views that it makes read with its rights."""
-    owner = f"owner_{names.reader}"
-    postgres_server.execute(f"CREATE ROLE {owner} CREATEROLE")
-    url = postgres_server.create_database()
-    postgres_server.execute(f'ALTER DATABASE "{urlsplit(url).path.lstrip("/")}" OWNER TO {owner}')
-    theirs = f"{url}?options=-c%20role%3D{owner}"
+    owner, url = f"owner_{names.reader}", postgres_server.create_database()
     try:
-        database = Database(theirs)
-        schema.migrate(database)
-        database.dispose()
-        with connection(theirs) as opened:
+        databases.migrate(url)
+        with connection(url) as opened:
+            opened.execute(f"CREATE ROLE {owner} CREATEROLE")
+            opened.execute(f'ALTER DATABASE "{urlsplit(url).path.lstrip("/")}" OWNER TO {owner}')
+            for relation in (*metadata.tables, *VIEWS):
+                opened.execute(f"ALTER TABLE {relation} OWNER TO {owner}")
+            opened.execute(f"SET SESSION AUTHORIZATION {owner}")
             run(opened, granting(names))
             run(opened, granting(names))
-        with connection(url) as opened, acting_as(opened, names.reader, names.reader_schema) as reader:
-            assert reader.execute("SELECT count(*) FROM v1_results").fetchone() == (0,)
+            opened.execute("RESET SESSION AUTHORIZATION")
+            with acting_as(opened, names.reader, names.reader_schema) as reader:
+                assert reader.execute("SELECT count(*) FROM v1_results").fetchone() == (0,)
     finally:
         postgres_server.drop_database(url)
         for role in (names.reader, names.personal_reader, owner):
