@@ -1,6 +1,6 @@
 -- What happened since I looked last, and how does it stand now?
 --
--- Parameters: :after, the greatest `sequence` that you have seen; 0 at first.
+-- Parameters: `after`, the greatest `sequence` that you have seen; 0 at first.
 -- Ask again with the last row's `sequence` until no row comes. `outcome` is the event's, `outcome_now` is today's.
 -- Cost: the rows that it returns, by an index.
 SELECT e.sequence, e.type, e.source, e.kind, e.external_id, e.version, e.stage, e.outcome, e.occurred_at,

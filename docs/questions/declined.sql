@@ -1,9 +1,9 @@
 -- Who was declined in a period and still is, and why?
 --
--- Parameters: :since and :until, times in UTC such as '2026-01-31 00:00:00+00:00'; :until itself is not part of it.
+-- Parameters: `since` and `until`, times in UTC such as '2026-01-31 00:00:00+00:00'; `until` itself is not part of it.
 -- One row for each failed check; a result without one has a single row with nulls. A result counts by when Verisink
 -- learned that it is rejected, also if it was approved before.
--- Personal: reference, reasons. Cost: the results that changed since :since, by an index, and their checks and events.
+-- Personal: reference, reasons. Cost: the results that changed since `since`, by an index, and their checks and events.
 SELECT r.source, r.kind, r.external_id, r.reference, declined.at AS declined_at,
        c.name AS failed_check, c.reasons
 FROM v1_results r

@@ -1,8 +1,8 @@
 -- Which checks fail most, in results that changed in a period?
 --
--- Parameters: :since and :until, times in UTC such as '2026-01-31 00:00:00+00:00'; :until itself is not part of it.
+-- Parameters: `since` and `until`, times in UTC such as '2026-01-31 00:00:00+00:00'; `until` itself is not part of it.
 -- Each result counts once with its checks of today, however often it was read.
--- Cost: the results that changed since :since, by an index, and their checks.
+-- Cost: the results that changed since `since`, by an index, and their checks.
 SELECT r.provider, c.name, COUNT(DISTINCT r.source || '/' || r.kind || '/' || r.external_id) AS results
 FROM v1_results r
 JOIN v1_checks c

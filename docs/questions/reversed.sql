@@ -1,9 +1,9 @@
 -- Whose decision was turned round in a period: approved, then rejected, or the other way?
 --
--- Parameters: :since and :until, times in UTC such as '2026-01-31 00:00:00+00:00'; :until itself is not part of it.
+-- Parameters: `since` and `until`, times in UTC such as '2026-01-31 00:00:00+00:00'; `until` itself is not part of it.
 -- More than the events `verification.result.reversed`, which compare neighbours only: here a decision is compared with
 -- the decision before it, whatever lay between.
--- Personal: reference. Cost: the results that changed since :since, by an index, and all events of each.
+-- Personal: reference. Cost: the results that changed since `since`, by an index, and all events of each.
 SELECT verdicts.source, verdicts.kind, verdicts.external_id, verdicts.reference, verdicts.occurred_at AS reversed_at,
        verdicts.outcome_before, verdicts.outcome
 FROM (

@@ -76,14 +76,14 @@ def test_the_reader_sees_everything_but_what_is_personal(admin, names):
 
     with acting_as(admin, names.reader, names.reader_schema) as reader:
         for view in VIEWS_DESCRIBED.values():
-            cursor = reader.execute(f"SELECT * FROM {view.name}")
+            cursor = reader.execute(f"SELECT * FROM {view.name}")  # noqa: S608
             assert [column.name for column in cursor.description] == list(view.impersonal)
             assert cursor.fetchall() != []
         for view, column in PERSONAL:
             with pytest.raises(psycopg.errors.UndefinedColumn):
-                reader.execute(f"SELECT {column} FROM {view}")
-            refused(reader, f"SELECT {column} FROM public.{view}")
-        told = str([reader.execute(f"SELECT * FROM {view}").fetchall() for view in VIEWS])
+                reader.execute(f"SELECT {column} FROM {view}")  # noqa: S608
+            refused(reader, f"SELECT {column} FROM public.{view}")  # noqa: S608
+        told = str([reader.execute(f"SELECT * FROM {view}").fetchall() for view in VIEWS])  # noqa: S608
     assert "inq_1" in told
     assert "Ada" not in told
     assert "ada@" not in told
@@ -94,13 +94,13 @@ def test_the_personal_reader_sees_the_views_themselves(admin, names):
 
     with acting_as(admin, names.personal_reader) as reader:
         for view in VIEWS:
-            cursor = reader.execute(f"SELECT * FROM {view}")
+            cursor = reader.execute(f"SELECT * FROM {view}")  # noqa: S608
             assert [column.name for column in cursor.description] == [c.name for c in VIEWS_DESCRIBED[view].columns]
         assert reader.execute("SELECT document, reference FROM v1_results").fetchone() == (
             {"name": "Ada"},
             "ada@example.com",
         )
-        refused(reader, f'SELECT * FROM "{names.reader_schema}".v1_results')
+        refused(reader, f'SELECT * FROM "{names.reader_schema}".v1_results')  # noqa: S608
 
 
 @pytest.mark.parametrize("which", ["reader", "personal_reader"])
@@ -135,7 +135,7 @@ def test_a_login_gets_it_by_membership(admin, names):
 
 def test_again_it_changes_nothing_and_repairs_what_was_changed(admin, names):
     run(admin, granting(names))
-    admin.execute(f'CREATE VIEW public.on_top AS SELECT outcome FROM "{names.reader_schema}".v1_results')
+    admin.execute(f'CREATE VIEW public.on_top AS SELECT outcome FROM "{names.reader_schema}".v1_results')  # noqa: S608
     admin.execute(f"GRANT SELECT (reference) ON v1_results TO {names.reader}")
 
     run(admin, granting(names))
@@ -223,7 +223,7 @@ def test_any_name_is_quoted(admin, names, name):
     ],
 )
 def test_what_cannot_be_a_name_is_refused(wrong):
-    with pytest.raises(ValueError, match="name|own"):
+    with pytest.raises(ValueError, match=r"name|own"):
         GrantNames(**{"reader": "r", "personal_reader": "p", "schema": "s", "reader_schema": "o", **wrong})
 
 

@@ -10,8 +10,8 @@ _INTRODUCTION = """\
 
 # The results database
 
-What SQL readers may rely on, column by column. What the words mean is in [results.md](results.md); queries for questions
-that people ask, each of them tested, are in [questions/](questions/README.md); a
+What SQL readers may rely on, column by column. What the words mean is in [results.md](results.md). Queries for
+questions that people ask, each of them tested, are in [questions/](questions/README.md). A
 [dbt project](../examples/dbt/README.md) has the same as sources with tests.
 
 ## What is promised
@@ -19,9 +19,10 @@ that people ask, each of them tested, are in [questions/](questions/README.md); 
 - **The contract is additive.** Views are added, columns are added at a view's end, and words may be added to `type`.
   Nothing is removed, renamed, moved or given another type or meaning: that would be views named `v2_…`, beside these.
   So name the columns that you want; do not count on `SELECT *` having as many tomorrow.
-- **Tables are no contract.** They change with every release. Views read with their owner's rights, so nobody needs them.
-- **Upgrades keep what you built.** On PostgreSQL a view is extended in its place: your grants, and your own views on top
-  of it, stay.
+- **Tables are no contract.** They change with every release. Views read with their owner's rights, so nobody needs
+  the tables.
+- **Upgrades keep what you built.** On PostgreSQL a view is extended in its place: your grants, and your own views on
+  top of it, stay.
 - **Indexes stay.** The conditions named *fast* below are answered by an index, in this and in later releases.
 - **A transaction sees one state.** A result, its checks and its history are written together. An event gets its
   `sequence`, and is seen, moments later.
@@ -30,19 +31,21 @@ that people ask, each of them tested, are in [questions/](questions/README.md); 
 
 The views are the same, and the types mean the same. What differs:
 
-| | PostgreSQL | SQLite |
-|---|---|---|
-| times | `timestamptz`: a moment, shown in your connection's time zone; `SET TIME ZONE 'UTC'` | text in UTC, `2026-01-31 12:00:00.000000`, which sorts by time; compare with text of this form |
-| truth values | `boolean` | `1` and `0` |
-| JSON | `jsonb`: `document #>> '{data,attributes,status}'`, `reasons ->> 0` | text: `document ->> '$.data.attributes.status'`, `reasons ->> 0` |
-| `VARCHAR(63)` | is held to | is text of any length; Verisink writes no longer one |
-| who may read | roles: see below | whoever can read the file. Open it read-only (`sqlite3 'file:verisink.db?mode=ro'`), and end transactions soon: a long one keeps the log from being shortened |
+- **Times** are moments on PostgreSQL, shown in your connection's time zone (`SET TIME ZONE 'UTC'`). On SQLite they are
+  text in UTC, `2026-01-31 12:00:00.000000`, that sorts by time. Text such as `2026-01-31 12:00:00+00:00` compares
+  rightly with `>=` and `<` on both; on SQLite with no other zone, and with neither `=` nor `<=`.
+- **Truth values** are `1` and `0` on SQLite.
+- **JSON** is `jsonb` on PostgreSQL: `document #>> '{data,attributes,status}'`, `reasons ->> 0`. On SQLite it is text:
+  `document ->> '$.data.attributes.status'`, `reasons ->> 0`.
+- **Lengths** such as `VARCHAR(63)` are not enforced by SQLite; Verisink writes nothing longer.
+- **Readers** of SQLite open the file read-only (`sqlite3 'file:verisink.db?mode=ro'`), and end their transactions soon:
+  while one is open, the file beside it that ends in `-wal` only grows.
 
 ## Who may read what
 
 Columns marked *personal* can say who somebody is, or hold words about a person that nobody here controls. `document`
 always does. `external_id` and what a verdict says are about a person too, but lead to nobody without the provider's
-account or the columns marked.
+account or the columns that are marked.
 
 `verisink grants` prints SQL for PostgreSQL that makes two roles which can read and nothing else:
 
@@ -51,11 +54,11 @@ account or the columns marked.
   columns out. Grants on columns would hide them as well, but `SELECT *` is then refused as a whole, and most tools send
   it. A query that names a personal column fails; it is never answered with an empty value.
 
-Neither gets anything on a table. The SQL can be run again: it repairs, and adds what a release brought, which without it
-stays invisible to `verisink_reader`. It ends with a check, and grants nothing if a role could do more than it should: by
-`PUBLIC`, by another role, by default privileges, or as a superuser. `verisink grants --revoke` takes it back.
-Verisink's own rights are no concern of it, and neither are two that PostgreSQL gives everybody: temporary tables, and on
-servers set up before version 15 tables in `public` (you are warned of it).
+Neither gets anything on a table. The SQL can be run again: it repairs, and adds the columns that a release brought,
+which `verisink_reader` does not see before. It ends with a check, and grants nothing if a role could do more than it
+should: by `PUBLIC`, by another role, by default privileges, or as a superuser. `verisink grants --revoke` prints how to
+take it back. Two rights that PostgreSQL gives to everybody are left alone: temporary tables, and, on servers that were
+set up before version 15, tables of one's own in `public`; the SQL warns of the latter.
 """
 
 
