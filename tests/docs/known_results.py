@@ -106,7 +106,7 @@ def _declined_twice() -> Known:
         Told(at, VERDICTS[6], (Check("selfie", CheckOutcome.FAILED, reasons=(reason,)),), at)
         for at, reason in ((SINCE + timedelta(days=1), "blurred"), (UNTIL + timedelta(days=1), "occluded"))
     )
-    return Known(key("twice", "inquiry"), None, None, told)
+    return Known(key("twice", "inquiry"), None, SINCE, told)
 
 
 def _one(chance: random.Random, number: int) -> Known:
@@ -120,7 +120,9 @@ def _one(chance: random.Random, number: int) -> Known:
 
 def _told(chance: random.Random, at: datetime) -> Told:
     checks = tuple(
-        Check(name, chance.choice(list(CheckOutcome)), reasons=tuple(chance.sample(["blurred", "Name’s ünlike"], 1)))
+        Check(
+            name, chance.choice(list(CheckOutcome)), reasons=tuple(chance.sample(["blurred", "the name's ünlike"], 1))
+        )
         for name in chance.sample(NAMES, chance.randint(0, 3))
     )
     verdict = chance.choice(VERDICTS)

@@ -17,7 +17,7 @@ from worker.domain.states import CheckOutcome, Outcome, Stage
 from worker.store.engine import Database
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs/questions"
-KNOWN = made_up(20, seed=6)
+KNOWN = made_up(26, seed=1)
 PERIOD = {"since": f"{SINCE:%Y-%m-%d %H:%M:%S}+00:00", "until": f"{UNTIL:%Y-%m-%d %H:%M:%S}+00:00"}
 OPEN = (Stage.CREATED, Stage.IN_PROGRESS, Stage.IN_REVIEW, Stage.UNMAPPED)
 
@@ -25,17 +25,17 @@ OPEN = (Stage.CREATED, Stage.IN_PROGRESS, Stage.IN_REVIEW, Stage.UNMAPPED)
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database(request, tmp_path_factory):
     """The known history, written once for all questions: they only read."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('questions')}/verisink.db"
-    else:
-        server = request.getfixturevalue("postgres_server")
+    url = f"sqlite:///{tmp_path_factory.mktemp('questions')}/verisink.db"
+    server = request.getfixturevalue("postgres_server") if request.param == "postgresql" else None
+    if server is not None:
         url = server.create_database()
-        request.addfinalizer(lambda: server.drop_database(url))
     databases.migrate(url)
     handle = Database(url)
     write(handle, KNOWN)
     yield handle
     handle.dispose()
+    if server is not None:
+        server.drop_database(url)
 
 
 def file_of(name, database):
