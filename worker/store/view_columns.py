@@ -117,8 +117,8 @@ _RESULTS = (
     _column(result_documents, "document", "The provider's whole document, as JSON. Secrets in it are redacted.",
             personal="names, birth dates, numbers of documents, links to pictures: whatever the provider tells"),
     _column(results, "derived", "Verisink concluded the verdict from parts, because the provider states none."),
-    _column(results, "updated_at", "When this row last changed in anything but `retrieved_at`, by the database's "
-            "clock."),
+    _column(results, "updated_at", "When this row or its checks last changed, by the database's clock; `retrieved_at` "
+            "and `mapping_version` alone do not count."),
 )  # fmt: skip
 
 _CHECKS = (
