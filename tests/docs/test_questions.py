@@ -68,8 +68,8 @@ def test_who_was_declined_and_why(database):
     expected = []
     for at, name, one in declined:
         failed = [check for check in one.now.checks if check.outcome is CheckOutcome.FAILED]
-        told = [(check.name, list(check.reasons)) for check in failed] or [(None, None)]
-        expected += [(*name, one.reference, at, check, reasons) for check, reasons in told]
+        told: list[tuple[object, object]] = [(check.name, list(check.reasons)) for check in failed]
+        expected += [(*name, one.reference, at, check, reasons) for check, reasons in told or [(None, None)]]
 
     rows = ask(database, "declined", **PERIOD)
 
@@ -122,7 +122,7 @@ def test_the_median_time_to_a_decision(database):
 def test_who_was_reversed(database):
     expected = []
     for one in KNOWN:
-        before = None
+        before: Outcome | None = None
         for told in one.decisions():
             if before not in (None, told.verdict.outcome) and SINCE <= told.at < UNTIL:
                 expected.append((told.at, (*one.name, one.reference, told.at, before, told.verdict.outcome)))

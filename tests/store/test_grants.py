@@ -79,10 +79,10 @@ def test_the_reader_sees_everything_but_what_is_personal(admin, names):
             cursor = reader.execute(f"SELECT * FROM {view.name}")  # noqa: S608
             assert [column.name for column in cursor.description] == list(view.impersonal)
             assert cursor.fetchall() != []
-        for view, column in PERSONAL:
+        for name, column in PERSONAL:
             with pytest.raises(psycopg.errors.UndefinedColumn):
-                reader.execute(f"SELECT {column} FROM {view}")  # noqa: S608
-            refused(reader, f"SELECT {column} FROM public.{view}")  # noqa: S608
+                reader.execute(f"SELECT {column} FROM {name}")  # noqa: S608
+            refused(reader, f"SELECT {column} FROM public.{name}")  # noqa: S608
         told = str([reader.execute(f"SELECT * FROM {view}").fetchall() for view in VIEWS])  # noqa: S608
     assert "inq_1" in told
     assert "Ada" not in told
