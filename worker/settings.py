@@ -66,6 +66,8 @@ class Settings(Frozen):
     api_tokens: tuple[ApiToken, ...] = ()
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces: Literal["off", "otlp"] = "off"
+    traces_sample: float = Field(1.0, ge=0, le=1)
     web_processes: int = Field(1, ge=1, le=64)
     web_threads: int = Field(32, ge=1, le=512)
     worker_processes: int = Field(1, ge=1, le=64)

@@ -14,6 +14,7 @@ import structlog
 from worker.clock import monotonic
 from worker.domain.events import EVERYTHING, EventFilter, cloud_event
 from worker.log import where
+from worker.pipeline.tracing import Tracing
 from worker.sinks.base import Sink
 from worker.store import leases, outbox
 from worker.store.engine import UNAVAILABLE, Database, Session
@@ -61,11 +62,20 @@ class LeaseLost(Exception):
 class Deliverer:
     """Serves one sink. `wake` says that there may be something for it; the sink's own trouble delays nobody else."""
 
-    def __init__(self, database: Database, sink: Sink, *, holder: str, wanted: EventFilter = EVERYTHING) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sink: Sink,
+        *,
+        holder: str,
+        wanted: EventFilter = EVERYTHING,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.sink = sink
         self._database = database
         self._wanted = wanted
         self._holder = holder
+        self._tracing = tracing
         self._lease = f"sink:{sink.name}"
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -169,6 +179,20 @@ class Deliverer:
                 leases.release(session, self._lease, self._holder)
 
     def _hand_over(self, some: Sequence[NumberedEvent]) -> None:
+        began = self._tracing.now() if self._tracing else 0
+        try:
+            self._offer(some)
+        except Exception as error:
+            self._trace(some, began, failed=type(error).__name__)
+            raise
+        self._trace(some, began)
+
+    def _trace(self, some: Sequence[NumberedEvent], began: int, failed: str | None = None) -> None:
+        if self._tracing is not None:
+            told = [(item.sequence, str(item.event.type), item.id) for item in some]
+            self._tracing.delivered(self.sink.name, told, began, failed)
+
+    def _offer(self, some: Sequence[NumberedEvent]) -> None:
         events = [cloud_event(item.event, item.id, item.sequence, item.occurred_at) for item in some]
         try:
             self.sink.deliver(events)

@@ -13,6 +13,7 @@ from worker.clock import monotonic
 from worker.domain.events import EVERYTHING, EventFilter
 from worker.log import where
 from worker.pipeline.deliver import Deliverer
+from worker.pipeline.tracing import Tracing
 from worker.sinks.base import Sink
 from worker.store import outbox
 from worker.store.engine import UNAVAILABLE, Database
@@ -31,14 +32,20 @@ class Publisher:
     processes may have one."""
 
     def __init__(
-        self, database: Database, sinks: Sequence[Sink], filters: Mapping[str, EventFilter] | None = None
+        self,
+        database: Database,
+        sinks: Sequence[Sink],
+        filters: Mapping[str, EventFilter] | None = None,
+        *,
+        tracing: Tracing | None = None,
     ) -> None:
         self._database = database
         # The process id is for people: who looks into the table of leases sees whom to look at.
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
         wanted = filters or {}
         self._deliverers = [
-            Deliverer(database, sink, holder=holder, wanted=wanted.get(sink.name, EVERYTHING)) for sink in sinks
+            Deliverer(database, sink, holder=holder, wanted=wanted.get(sink.name, EVERYTHING), tracing=tracing)
+            for sink in sinks
         ]
         self._wake = threading.Event()
         self._written = 0

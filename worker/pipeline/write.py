@@ -15,6 +15,7 @@ from worker.domain.events import Event, types_for
 from worker.domain.model import Drift, Reading, ResourceKey, ResourceRef, Verdict
 from worker.domain.retry import Decision, Effort, Failure, Hold, Park, RetryAt, Throttle
 from worker.domain.states import AttemptOutcome, Cause, EventType, FailureKind, Stage
+from worker.domain.trace import Period
 from worker.store import audit, claims, inbox, outbox, resources, results, sources
 from worker.store.audit import Deed
 from worker.store.bulk import write_together
@@ -47,11 +48,12 @@ Brought: TypeAlias = tuple[Reading, Document] | Failure
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """An attempt that is over, and is to be written down."""
+    """An attempt that is over, and is to be written down. `call` is when it called, where traces are wanted."""
 
     claim: Claim
     brought: Brought
     situation: Situation
+    call: Period | None = None
 
 
 @dataclass(frozen=True, slots=True)
