@@ -13,7 +13,7 @@ OWN := $(strip $(wildcard verisink.toml) $(VERISINK_CONFIG) $(filter VERISINK_SO
 SIMULATED := .verisink/verisink.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up simulate test chaos bench check fix lock clean
+.PHONY: help demo up simulate test chaos bench docs check fix lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,10 @@ chaos: $(DEV)  ## break everything, for long, and check that nothing is lost; AR
 
 bench: $(DEV)  ## Verisink beside what it is compared with, measured here and now; ARGS="--quick" to see that it works
 	@$(BIN)/python -m bench $(ARGS)
+
+docs: $(RUNTIME)  ## write the pages that are made from the code
+	@$(BIN)/verisink schema --write docs/results-database.md
+	@$(BIN)/verisink schema --dbt --write examples/dbt/models/sources.yml
 
 check: $(DEV)  ## format, lint, types, import contracts, house rules
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

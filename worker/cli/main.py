@@ -11,6 +11,8 @@ Lazy: TypeAlias = tuple[str, str]
 
 COMMANDS: Mapping[str, Lazy] = {
     "migrate": ("worker.cli.migrate:migrate", "The database to the newest schema."),
+    "schema": ("worker.cli.schema:schema", "Describes the results database, column by column."),
+    "grants": ("worker.cli.grants:grants", "Prints the SQL of read-only roles for PostgreSQL."),
     "doctor": ("worker.cli.doctor:doctor", "Checks settings, database, broker, clock and credentials."),
     "status": ("worker.cli.status:status", "Open work, held sources, and how far the sinks are."),
     "results": ("worker.cli.lists:results", "Lists results."),
