@@ -34,6 +34,12 @@ nearly, and a stream of invented ones costs a query a second."""
 AWAY_SECONDS = 1.0
 """For so long a database that did not answer is not asked again. Otherwise every request would wait for it in turn."""
 
+WAIT_SECONDS = 2.0
+"""So long a request waits for another one that reads the tokens. They are few, and are read in milliseconds."""
+
+CLOSE_SECONDS = 5.0
+"""So long the end of a process waits for a use that is being noted, which is as long as a connection may be waited for."""
+
 USE_SECONDS = 60.0
 """The use of a token is noted at most so often. Who asks whether a token may go wants to know the day."""
 
@@ -123,7 +129,10 @@ class TokenBook:
 
     def find(self, sha256: str) -> Known | None:
         """The good token of this digest. Raises TokensAway."""
-        found = _among(self._tokens(KNOWN_SECONDS), sha256) or _among(self._tokens(UNKNOWN_SECONDS), sha256)
+        asked = monotonic()
+        found = _among(self._tokens(asked - KNOWN_SECONDS), sha256)
+        if found is None:
+            found = _among(self._tokens(asked - UNKNOWN_SECONDS), sha256)
         if found is not None:
             self._uses.note(found.id)
         return found
@@ -132,14 +141,20 @@ class TokenBook:
         """Wait a little for uses that are being noted."""
         self._uses.close()
 
-    def _tokens(self, oldest: float) -> tuple[Known, ...]:
-        if monotonic() - self._read_at <= oldest:
+    def _tokens(self, since: float) -> tuple[Known, ...]:
+        """The tokens that were good at `since` or later."""
+        if self._read_at >= since:
             return self._page
-        with self._reading:
-            # Whoever waited here was waited for: one of many requests reads, and the others take what it has read.
-            if monotonic() - self._read_at > oldest:
+        # One of many requests reads, and the others take what it has read. A database that hangs must not keep all of
+        # the process's threads, because anybody can ask here.
+        if not self._reading.acquire(timeout=WAIT_SECONDS):
+            raise TokensAway("slow")
+        try:
+            if self._read_at < since:
                 self._read()
             return self._page
+        finally:
+            self._reading.release()
 
     def _read(self) -> None:
         if monotonic() - self._failed_at < AWAY_SECONDS:
@@ -207,7 +222,7 @@ class _Uses:
         with self._lock:
             thread = self._thread
         if thread is not None:
-            thread.join(AWAY_SECONDS)
+            thread.join(CLOSE_SECONDS)
 
     def _write(self) -> None:
         while True:
