@@ -38,7 +38,7 @@ WAIT_SECONDS = 2.0
 """So long a request waits for another one that reads the tokens. They are few, and are read in milliseconds."""
 
 CLOSE_SECONDS = 5.0
-"""So long the end of a process waits for a use that is being noted, which is as long as a connection may be waited for."""
+"""So long the end of a process waits for a use that is being noted: as long as a connection may be waited for."""
 
 USE_SECONDS = 60.0
 """The use of a token is noted at most so often. Who asks whether a token may go wants to know the day."""
