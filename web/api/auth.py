@@ -5,6 +5,7 @@ A token's name is the actor in audit entries. Tokens of the settings have every 
 """
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -27,10 +28,10 @@ NOT_CONFIGURED = UNKNOWN + (
 )
 
 
-def register(routes: Blueprint, runtime: Runtime) -> None:
-    """Let only those in who have a token with the scope that the route needs. They are `g.caller`, and `g.actor` in
-    audit entries."""
-    gate = _Gate(runtime)
+def register(routes: Blueprint, runtime: Runtime, needed: Mapping[str, Scope]) -> None:
+    """Let only those in who have a token with the scope that the route needs; `needed` has it by the name of the
+    endpoint. They are `g.caller`, and `g.actor` in audit entries."""
+    gate = _Gate(runtime, needed)
     routes.before_request(gate.enter)
     routes.after_request(gate.leave)
 
@@ -44,7 +45,8 @@ class _Ticket:
 
 
 class _Gate:
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, needed: Mapping[str, Scope]) -> None:
+        self._needed = needed
         self._settings = runtime.settings
         self._tokens = runtime.tokens
         self._limits = runtime.api_limits
@@ -58,7 +60,7 @@ class _Gate:
         g.standing = self._limits.spend(ticket.counted_as)
         if g.standing is not None and not g.standing.taken:
             raise _too_many(g.standing, f"a token may ask {self._limits.per_minute} times a minute")
-        needed = scopes.NEEDED.get(endpoint)
+        needed = self._needed.get(endpoint)
         if needed is None or not ticket.caller.may(needed):
             raise _lacking(needed)
         g.caller, g.actor = ticket.caller, ticket.caller.actor

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, g
 
-from web.api import auth, expectations, models, problems, replays, sources, wire
+from web.api import auth, expectations, models, problems, replays, scopes, sources, wire
 from web.api.problems import Refused
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import ResourceState
@@ -22,7 +22,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     routes = Blueprint("api", __name__, url_prefix="/api/v1")
     problems.register(routes)
     api = _Api(runtime)
-    auth.register(routes, runtime)
+    auth.register(routes, runtime, scopes.NEEDED)
     routes.get("/results")(api.list_results)
     routes.get("/results/<source>/<path:kind>/<external_id>")(api.one_result)
     routes.get("/results/<source>/<path:kind>/<external_id>/versions")(api.list_versions)
