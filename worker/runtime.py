@@ -13,6 +13,8 @@ from worker.clock import monotonic, unix_nanoseconds
 from worker.domain.events import EventFilter
 from worker.errors import ConfigurationError
 from worker.pipeline import list_calls
+from worker.pipeline.api_limits import ApiLimits
+from worker.pipeline.api_tokens import TokenBook
 from worker.pipeline.budget import Budgets
 from worker.pipeline.expect import Expectations
 from worker.pipeline.nudge import Nudger
@@ -149,6 +151,16 @@ class Runtime:
         return Budgets(self.settings.sources, self.settings.budget_url)
 
     @cached_property
+    def tokens(self) -> TokenBook:
+        """The API's tokens in the database."""
+        return TokenBook(self.database)
+
+    @cached_property
+    def api_limits(self) -> ApiLimits:
+        """How often the API may be asked."""
+        return ApiLimits(self.settings.api_rate_limit_per_minute, self.settings.budget_url)
+
+    @cached_property
     def retriever(self) -> Retriever:
         """Retrieves what is due."""
         return Retriever(
@@ -275,6 +287,8 @@ class Runtime:
         for drain in self._drains.values():
             drain.join(self.settings.call_deadline_seconds)
         self.publisher.stop()
+        if "tokens" in self.__dict__:
+            self.tokens.close()
         if "client" in self.__dict__:
             self.client.close()
         if self.tracing is not None:

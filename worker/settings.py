@@ -64,6 +64,7 @@ class Settings(Frozen):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     api_tokens: tuple[ApiToken, ...] = ()
+    api_rate_limit_per_minute: int = Field(600, ge=0, le=60_000)
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     traces: Literal["off", "otlp"] = "off"

@@ -3,9 +3,9 @@
 from http import HTTPStatus
 from urllib.parse import quote
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g
 
-from web.api import auth, expectations, models, problems, replays, sources, wire
+from web.api import auth, expectations, models, problems, replays, scopes, sources, wire
 from web.api.problems import Refused
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import ResourceState
@@ -22,7 +22,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     routes = Blueprint("api", __name__, url_prefix="/api/v1")
     problems.register(routes)
     api = _Api(runtime)
-    routes.before_request(api.authenticate)
+    auth.register(routes, runtime, scopes.NEEDED)
     routes.get("/results")(api.list_results)
     routes.get("/results/<source>/<path:kind>/<external_id>")(api.one_result)
     routes.get("/results/<source>/<path:kind>/<external_id>/versions")(api.list_versions)
@@ -37,9 +37,6 @@ def blueprint(runtime: Runtime) -> Blueprint:
 class _Api:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-
-    def authenticate(self) -> None:
-        g.actor = auth.actor(request.headers.get("Authorization"), self._runtime.settings.api_tokens)
 
     def list_results(self) -> Response:
         query = wire.query(models.ResultsQuery)

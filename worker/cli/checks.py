@@ -15,15 +15,17 @@ import redis
 from worker.cli.common import database_name, sqlite_file
 from worker.clock import unix_seconds, utc_now
 from worker.domain.retry import Failure
+from worker.domain.scopes import TokenState
 from worker.domain.states import FailureKind
 from worker.errors import ConfigurationError, SchemaMismatch, SpoolUnusable
 from worker.providers.base import Provider
 from worker.providers.client import ProviderClient, RetrieveFailed
+from worker.reports.api_tokens import tokens
 from worker.runtime import Runtime
 from worker.settings import CREDENTIAL_KEYS, WEBHOOK_SECRET_KEYS, Settings, Source, masked_url, warnings
 from worker.settings_text import display_name
 from worker.store import query_status, schema, spool
-from worker.store.engine import UNAVAILABLE, database_time
+from worker.store.engine import REFUSED, UNAVAILABLE, database_time
 
 MOST_SKEW = timedelta(seconds=5)
 """Hosts with a running time service are milliseconds apart. Seconds mean that it does not run."""
@@ -64,10 +66,6 @@ def settings_checks(settings: Settings) -> Iterator[Check]:
         yield Check("settings", WARN, "no source is configured", "set VERISINK_SOURCES__<SLUG>__PROVIDER and its keys")
     elif not found:
         yield Check("settings", OK, f"{len(settings.sources)} sources: {', '.join(settings.sources)}")
-    if settings.api_tokens:
-        yield Check("api", OK, f"{len(settings.api_tokens)} tokens")
-    else:
-        yield Check("api", WARN, "no token: /api/v1 refuses everybody", "set VERISINK_API_TOKENS to name:token")
 
 
 def settings_broken(error: ConfigurationError) -> Iterator[Check]:
@@ -98,6 +96,23 @@ def database_checks(runtime: Runtime) -> Iterator[Check]:
     yield _durability(found)
     yield _schema(runtime)
     yield _clock(skew)
+
+
+def api_checks(runtime: Runtime) -> Iterator[Check]:
+    """Whether anybody can use the API."""
+    own, made = len(runtime.settings.api_tokens), 0
+    path = sqlite_file(runtime.settings)
+    if path is None or path.exists():
+        try:
+            with runtime.database.read() as session:
+                made = sum(token.state is TokenState.GOOD for token in tokens(session))
+        except REFUSED:
+            # It is away, or its schema is older: the checks of the database say so.
+            made = 0
+    if own or made:
+        yield Check("api", OK, f"{own} tokens in the settings, {made} in the database")
+    else:
+        yield Check("api", WARN, "no token: /api/v1 refuses everybody", "make one with `verisink token create`")
 
 
 def _disk(path: Path) -> Check:

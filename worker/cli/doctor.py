@@ -32,6 +32,7 @@ def _examine(*, offline: bool) -> Iterator[Check]:
     try:
         yield from checks.settings_checks(runtime.settings)
         yield from checks.database_checks(runtime)
+        yield from checks.api_checks(runtime)
         yield from checks.spool_checks(runtime.settings)
         yield from checks.broker_checks(runtime)
         yield from checks.sink_checks(runtime.settings)

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "release": ("worker.cli.hold:release", "Lets a held or throttled source be called again."),
     "expect": ("worker.cli.expectations:expect", "Expects a result by a time."),
     "expectations": ("worker.cli.expectations:expectations", "Lists expected results."),
+    "token": ("worker.cli.token:token", "Makes, lists and revokes tokens of the API."),
 }
 """The commands that need no server."""
 
