@@ -194,7 +194,7 @@ def token_digest(token: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """The URL without its user name, password and query, for people to read."""
+    """The URL without its user name, password and query, for people to read. A webhook's path may be a secret too."""
     unreadable = f"{url.partition('://')[0]}://…"
     try:
         parts = urlsplit(url)
@@ -204,7 +204,8 @@ def masked_url(url: str) -> str:
     if parts.netloc and "@" in url.partition(parts.netloc)[2]:
         # A password with a slash, a question mark or a hash in it: drivers take that, and `urlsplit` cuts it in two.
         return unreadable
-    return f"{parts.scheme}://{host}{parts.path}"
+    path = "/…" if parts.scheme.startswith("http") and len(parts.path) > 1 else parts.path
+    return f"{parts.scheme}://{host}{path}"
 
 
 def load(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
