@@ -16,6 +16,8 @@ from worker.sinks.log import LogSink
 BUILT_IN: Mapping[str, EntryPoint] = {
     "redis_stream": EntryPoint("redis_stream", "worker.sinks.redis_stream:RedisStreamSink", SINK_PLUGINS),
     "webhook": EntryPoint("webhook", "worker.sinks.webhook:WebhookSink", SINK_PLUGINS),
+    "celery": EntryPoint("celery", "worker.sinks.celery_task:CeleryTaskSink", SINK_PLUGINS),
+    "file": EntryPoint("file", "worker.sinks.file:file_sink", SINK_PLUGINS),
 }
 """Named like those of other packages, so that only what is configured is loaded."""
 
