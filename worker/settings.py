@@ -258,7 +258,8 @@ def _masked(value: object, name: str = "") -> object:
     if isinstance(value, ApiToken):
         return value.name
     if isinstance(value, BaseModel):
-        shown = [name for name in type(value).model_fields if name not in _OWN_NAMES]
+        used = value.used_keys if isinstance(value, SinkSettings) else type(value).model_fields
+        shown = [name for name in type(value).model_fields if name in used and name not in _OWN_NAMES]
         return {name: _masked(getattr(value, name), name) for name in shown}
     if isinstance(value, Mapping):
         return {name: _masked(item) for name, item in value.items()}

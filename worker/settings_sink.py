@@ -92,15 +92,18 @@ class SinkSettings(Frozen):
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
-        # A sink from another package may use any key; only it knows which.
-        own = SINK_KEYS.get(self.type, frozenset(type(self).model_fields))
-        foreign = self.model_fields_set - _COMMON_KEYS - own
+        foreign = self.model_fields_set - self.used_keys
         if foreign:
             raise ValueError(f"{', '.join(sorted(foreign))}: not used by a sink of type {self.type}")
         problems = self._problems()
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def used_keys(self) -> frozenset[str]:
+        """The keys that mean something for this type. A sink from another package may use any; only it knows which."""
+        return _COMMON_KEYS | SINK_KEYS.get(self.type, frozenset(type(self).model_fields))
 
     def _problems(self) -> list[str]:
         url = None if self.url is None else self.url.get_secret_value()
