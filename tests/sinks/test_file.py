@@ -17,7 +17,7 @@ from tests.support.receiver import event
 from worker.clock import monotonic
 from worker.settings import SinkSettings
 from worker.sinks import file as file_module
-from worker.sinks.file import FileSink, NotAFile, OutputSink, ReaderAway, file_sink
+from worker.sinks.file import DiskFull, FileSink, NotAFile, OutputSink, ReaderAway, file_sink
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_file_that_was_emptied_goes_on(sink, path):
 
 
 @contextmanager
-def room_for(path, size):
+def room_for(size):
     """No file may grow beyond `size` bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -116,7 +116,7 @@ def room_for(path, size):
 
 def test_a_full_disk_leaves_nothing_half_written(sink, path):
     sink.deliver([event(1)])
-    with room_for(path, path.stat().st_size + 40), pytest.raises(OSError, match="bytes were written"):
+    with room_for(path.stat().st_size + 40), pytest.raises(DiskFull):
         sink.deliver([event(2), event(3)])
 
     assert ids(path) == ["id-1"]

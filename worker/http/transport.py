@@ -58,6 +58,10 @@ class Transport(httpx.BaseTransport):
             raise
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(self, answer), request=request)
 
+    def try_connecting(self, url: httpx.URL) -> None:
+        """Open a connection, secured where the URL says so, and close it again. Raises httpx's TransportErrors."""
+        self._connect(url, None).close()
+
     def close(self) -> None:
         """Close the connections that nobody uses."""
         with self._lock:

@@ -6,13 +6,12 @@ queues are its owner's, and a queue that is declared differently is refused. No 
 
 from collections.abc import Sequence
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Connection, Producer, Queue
 
-from worker.settings import SinkSettings
-from worker.sinks.base import CloudEvent
+from worker.settings import SinkSettings, masked_url
+from worker.sinks.base import CannotDeliver, CloudEvent
 
 ANSWER_SECONDS = 3.0
 """How long a broker may be silent. Brokers confirm within milliseconds; what was not confirmed is sent again."""
@@ -22,6 +21,9 @@ DEFAULT_QUEUE = "celery"
 
 NO_ROUTE = 312
 """AMQP's word for a message that no queue takes."""
+
+NOT_FOUND = 404
+"""And for a queue that is not there."""
 
 _NO_RETRY = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
@@ -70,6 +72,24 @@ class CeleryTaskSink:
                 raise QueueMissing(f"the broker has no queue {self._queue.name}") from None
             raise BrokerAway(type(error).__name__) from None
 
+    def check(self) -> str:
+        """Whether the broker answers and, where it can tell, has the queue. Raises CannotDeliver."""
+        place = masked_url(self._url)
+        try:
+            bound = self._queue.bind(self._connect().channel)
+            if _is_rabbitmq(self._url):
+                bound.queue_declare(passive=True)
+        except Exception as error:  # noqa: BLE001 - every broker's client has errors of its own
+            if getattr(error, "reply_code", None) == NOT_FOUND:
+                why = f"{place} has no queue {self._queue.name}; its events wait in the database"
+                raise CannotDeliver(why, "start the worker that serves it, or name another queue") from None
+            why = f"{place} does not answer ({type(error).__name__}); its events wait in the database"
+            todo = "check the sink's broker_url, and that its server runs"
+            raise CannotDeliver(why, todo, fails=False) from None
+        finally:
+            self._disconnect()
+        return f"{place} answers"
+
     def close(self) -> None:
         """Close the connection."""
         self._disconnect()
@@ -109,8 +129,12 @@ class CeleryTaskSink:
 
 
 def _transport_options(url: str) -> dict[str, object]:
-    if urlsplit(url).scheme.startswith("amqp"):
+    if _is_rabbitmq(url):
         # Without confirms, a broker in trouble drops what it was sent without a word.
         timeouts = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), ANSWER_SECONDS)
         return {"confirm_publish": True, **timeouts, **_NO_RETRY}
     return {"socket_connect_timeout": ANSWER_SECONDS, "socket_timeout": ANSWER_SECONDS, **_NO_RETRY}
+
+
+def _is_rabbitmq(url: str) -> bool:
+    return url.startswith("amqp")

@@ -16,11 +16,14 @@ from pathlib import Path
 
 from worker.clock import monotonic
 from worker.settings import SinkSettings
-from worker.sinks.base import CloudEvent
+from worker.sinks.base import CannotDeliver, CloudEvent
 
 STANDARD_OUTPUT = 1
 MODE = 0o600
 """Events name resources and verdicts: the file is its owner's. One that is there keeps the mode that it has."""
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""A disk, a quota, or a limit of the process is used up."""
 
 PIPE_BYTES = 4096
 """A pipe that can be written to takes so much at once on every system that matters here."""
@@ -31,6 +34,10 @@ PIPE_SECONDS = 4.0
 
 class NotAFile(Exception):
     """The path leads to something that is no ordinary file."""
+
+
+class DiskFull(OSError):
+    """There is no room for a whole batch."""
 
 
 class ReaderAway(Exception):
@@ -66,6 +73,16 @@ class FileSink:
             # After an fsync that failed, nobody knows what the disk has. A new start knows.
             self.close()
             raise
+
+    def check(self) -> str:
+        """Whether the file can be written to; it is not made. Raises CannotDeliver."""
+        folder = self._path.parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise CannotDeliver(f"{folder} is no folder that may be written", "make it, or change the sink's path")
+        if self._path.exists() and not (self._path.is_file() and os.access(self._path, os.R_OK | os.W_OK)):
+            why = f"{self._path} is no file that may be read and written"
+            raise CannotDeliver(why, "give it to the user that the workers run as, or change the sink's path")
+        return f"{self._path} can be written"
 
     def close(self) -> None:
         """Close the file."""
@@ -126,11 +143,13 @@ def _append(file: int, lines: bytes) -> None:
         lines = b"\n" + lines
     try:
         if (written := os.write(file, lines)) != len(lines):
-            raise OSError(errno.ENOSPC, f"{written} of {len(lines)} bytes were written")
+            raise DiskFull(errno.ENOSPC, f"{written} of {len(lines)} bytes were written")
         os.fsync(file)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.ftruncate(file, size)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise DiskFull(error.errno, "no room") from None
         raise
 
 

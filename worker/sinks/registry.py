@@ -27,10 +27,11 @@ def sinks(configured: Mapping[str, SinkSettings]) -> tuple[Sink, ...]:
 
     Raises ConfigurationError for a sink that nobody brings, or that cannot be made.
     """
-    return (LogSink(), *(_make(name, settings) for name, settings in configured.items()))
+    return (LogSink(), *(make_sink(name, settings) for name, settings in configured.items()))
 
 
-def _make(name: str, settings: SinkSettings) -> Sink:
+def make_sink(name: str, settings: SinkSettings) -> Sink:
+    """One sink. Raises ConfigurationError like `sinks`."""
     for entry in _entries(settings.type):
         try:
             sink: Sink = entry.load()(name, settings)

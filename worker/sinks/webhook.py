@@ -20,7 +20,7 @@ from worker.http.deadline import DeadlineBackend, Resolver, deadline, system_add
 from worker.http.headers import retry_after
 from worker.http.transport import Transport
 from worker.settings import SinkSettings
-from worker.sinks.base import CloudEvent, EventRefused, SinkDisabled, TryLater
+from worker.sinks.base import CannotDeliver, CloudEvent, EventRefused, SinkDisabled, TryLater
 
 ANSWER_BYTES = 16 * 1024
 """How much of an answer is read, to be thrown away: a connection is only used again when its answer has ended."""
@@ -45,6 +45,22 @@ _HEADERS = {
 
 class ReceiverAway(Exception):
     """The receiver took nothing, and may take it later. The text says why, in words that may be shown."""
+
+    def __init__(self, why: str, http_status: int | None = None) -> None:
+        self.http_status = http_status
+        super().__init__(why)
+
+
+class NoConnection(ReceiverAway):
+    """The name was not found, nobody listens there, or the certificate is not the receiver's."""
+
+
+class TimedOut(ReceiverAway):
+    """The whole call took longer than it may."""
+
+
+class BadAnswer(ReceiverAway):
+    """The connection ended early, or what came is no HTTP."""
 
 
 class Redirected(ReceiverAway):
@@ -83,6 +99,19 @@ class WebhookSink:
         for event in events:
             self._post(event)
 
+    def check(self) -> str:
+        """Whether the receiver can be reached; nothing is sent. Raises CannotDeliver."""
+        origin = f"{self._url.scheme}://{self._url.netloc.decode('ascii')}"
+        try:
+            with deadline(self._timeout):
+                self._transport.try_connecting(self._url)
+        except AddressRefused as error:
+            raise CannotDeliver(f"{origin}: {error}", "set allow_private if it is in a network of your own") from None
+        except httpx.HTTPError as error:
+            why = f"{origin} cannot be reached ({_away(error)}); its events wait in the database"
+            raise CannotDeliver(why, "check the sink's url, and the receiver's certificate", fails=False) from None
+        return f"{origin} can be reached"
+
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
@@ -93,8 +122,7 @@ class WebhookSink:
             with deadline(self._timeout):
                 response = self._transport.handle_request(request)
         except httpx.HTTPError as error:
-            # The error's own text could name the host.
-            raise ReceiverAway(f"no answer: {type(error).__name__}") from None
+            raise _away(error) from None
         with closing(response):
             self._read_rest(response)
         _judge_answer(response)
@@ -114,7 +142,7 @@ class WebhookSink:
 
     def _judge(self, addresses: Sequence[str]) -> None:
         if refused(addresses, allow_private=self._allow_private):
-            raise AddressRefused("its name leads to an address that is not public; allow_private lets it")
+            raise AddressRefused("its name leads to an address that is not public")
 
     def _read_rest(self, response: httpx.Response) -> None:
         """Read what is left of the answer, if it is short and comes soon, so that the connection can be kept."""
@@ -124,6 +152,16 @@ class WebhookSink:
                 read += len(chunk)
                 if read > ANSWER_BYTES:
                     return
+
+
+def _away(error: httpx.HTTPError) -> ReceiverAway:
+    """The same without the error's own text, which could name the host."""
+    kind: type[ReceiverAway] = BadAnswer
+    if isinstance(error, httpx.TimeoutException):
+        kind = TimedOut
+    elif isinstance(error, httpx.ConnectError):
+        kind = NoConnection
+    return kind(f"no answer: {type(error).__name__}")
 
 
 def _judge_answer(response: httpx.Response) -> None:
@@ -139,7 +177,7 @@ def _judge_answer(response: httpx.Response) -> None:
         if pause is not None:
             raise TryLater(min(pause.total_seconds(), LONGEST_PAUSE))
     if response.is_redirect or 300 <= status < 400:
-        raise Redirected(f"{said}: redirects are not followed, so configure where it leads")
+        raise Redirected(f"{said}: redirects are not followed, so configure where it leads", status)
     if status == 429 or status >= 500 or status in ENDPOINT_STATUSES:
-        raise ReceiverAway(said)
+        raise ReceiverAway(said, status)
     raise EventRefused(said)
