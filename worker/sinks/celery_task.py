@@ -76,9 +76,9 @@ class CeleryTaskSink:
         """Whether the broker answers and, where it can tell, has the queue. Raises CannotDeliver."""
         place = masked_url(self._url)
         try:
-            bound = self._queue.bind(self._connect().channel)
-            if _is_rabbitmq(self._url):
-                bound.queue_declare(passive=True)
+            channel = self._connect().channel
+            if channel is not None and _is_rabbitmq(self._url):
+                self._queue.bind(channel).queue_declare(passive=True)
         except Exception as error:  # noqa: BLE001 - every broker's client has errors of its own
             if getattr(error, "reply_code", None) == NOT_FOUND:
                 why = f"{place} has no queue {self._queue.name}; its events wait in the database"
