@@ -110,7 +110,11 @@ def spellings(address: IPv4Address):
     )
 
 
-@given(st.ip_addresses(v=4).flatmap(lambda address: st.tuples(st.just(address), spellings(address))))
+def spelt(address: IPv4Address):
+    return st.tuples(st.just(address), spellings(address))
+
+
+@given(st.ip_addresses(v=4).map(lambda each: IPv4Address(int(each))).flatmap(spelt))
 def test_an_address_is_seen_in_every_spelling(pair):
     address, spelling = pair
     assert literal(spelling) == str(address)
