@@ -197,7 +197,7 @@ def token_digest(token: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """The URL without its user name, password and query, for people to read."""
+    """The URL without its user name, password and query, for people to read. A webhook's path may be a secret too."""
     unreadable = f"{url.partition('://')[0]}://…"
     try:
         parts = urlsplit(url)
@@ -207,7 +207,8 @@ def masked_url(url: str) -> str:
     if parts.netloc and "@" in url.partition(parts.netloc)[2]:
         # A password with a slash, a question mark or a hash in it: drivers take that, and `urlsplit` cuts it in two.
         return unreadable
-    return f"{parts.scheme}://{host}{parts.path}"
+    path = "/…" if parts.scheme.startswith("http") and len(parts.path) > 1 else parts.path
+    return f"{parts.scheme}://{host}{path}"
 
 
 def load(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
@@ -260,7 +261,8 @@ def _masked(value: object, name: str = "") -> object:
     if isinstance(value, ApiToken):
         return value.name
     if isinstance(value, BaseModel):
-        shown = [name for name in type(value).model_fields if name not in _OWN_NAMES]
+        used = value.used_keys if isinstance(value, SinkSettings) else type(value).model_fields
+        shown = [name for name in type(value).model_fields if name in used and name not in _OWN_NAMES]
         return {name: _masked(getattr(value, name), name) for name in shown}
     if isinstance(value, Mapping):
         return {name: _masked(item) for name, item in value.items()}

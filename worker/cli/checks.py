@@ -24,6 +24,8 @@ from worker.reports.api_tokens import tokens
 from worker.runtime import Runtime
 from worker.settings import CREDENTIAL_KEYS, WEBHOOK_SECRET_KEYS, Settings, Source, masked_url, warnings
 from worker.settings_text import display_name
+from worker.sinks.base import CannotDeliver, Checked, Sink
+from worker.sinks.registry import make_sink
 from worker.store import query_status, schema, spool
 from worker.store.engine import REFUSED, UNAVAILABLE, database_time
 
@@ -198,10 +200,22 @@ def _redis(url: str) -> Check:
 
 
 def sink_checks(settings: Settings) -> Iterator[Check]:
-    """Whether each Redis stream could be written to."""
+    """Whether each sink that can be looked at could be given something."""
     for name, sink in settings.complete_sinks.items():
         if sink.type == "redis_stream" and sink.url is not None:
             yield _stream(f"sink {name}", sink.url.get_secret_value(), sink.stream)
+        else:
+            yield from _sink(f"sink {name}", make_sink(name, sink))
+
+
+def _sink(name: str, sink: Sink) -> Iterator[Check]:
+    try:
+        if isinstance(sink, Checked):
+            yield Check(name, OK, sink.check())
+    except CannotDeliver as error:
+        yield Check(name, FAIL if error.fails else WARN, str(error), error.todo)
+    finally:
+        sink.close()
 
 
 def _stream(name: str, url: str, stream: str) -> Check:
