@@ -4,6 +4,8 @@ import hmac
 from collections.abc import Sequence
 from http import HTTPStatus
 
+from flask import g
+
 from web.api.problems import Refused
 from worker.settings import ApiToken, token_digest
 
@@ -25,3 +27,9 @@ def actor(header: str | None, tokens: Sequence[ApiToken]) -> str:
     if not names:
         raise Refused(HTTPStatus.UNAUTHORIZED, "the token is not known here")
     return f"api:{names[0]}"
+
+
+def may_see_personal() -> bool:
+    """Whether this request's token may see personal data. Where tokens have no scopes, every token may."""
+    caller = getattr(g, "caller", None)
+    return caller is None or bool(caller.may("results:pii"))
