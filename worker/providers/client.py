@@ -15,6 +15,7 @@ from typing import Self
 
 import httpx
 
+from worker.domain.documents import plain_word
 from worker.domain.retry import Failure
 from worker.domain.states import FailureKind
 from worker.providers.base import ErrorResponse, OutboundRequest, Provider, seconds
@@ -188,5 +189,7 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _request_id(response: httpx.Response) -> str | None:
+    """The provider's name for the call, if it looks like one: operators read it, so it must be no sentence."""
     value: str | None = response.headers.get("request-id") or response.headers.get("x-request-id")
-    return value[:128] if value else None
+    cut = value[:128] if value else None
+    return cut if plain_word(cut) == cut else None
