@@ -208,9 +208,9 @@ class Installation:
         child.url = json.loads(ready)["url"]
         return child
 
-    def web(self) -> Child:
+    def web(self, **environ: str) -> Child:
         """`verisink web`, once it can do its work."""
-        child = self.start("web")
+        child = self.start("web", **environ)
         child.url = self.url
         child.ready(lambda: answers(child.url + "/readyz"))
         return child

@@ -114,3 +114,9 @@ def _lacking(needed: Scope | None) -> Refused:
         return Refused(HTTPStatus.FORBIDDEN, "no scope is declared for this, so nobody may do it")
     g.why_refused = {"WWW-Authenticate": f'Bearer realm="verisink", error="insufficient_scope", scope="{needed}"'}
     return Refused(HTTPStatus.FORBIDDEN, f"this needs a token with the scope {needed}")
+
+
+def may_see_personal() -> bool:
+    """Whether this request's token may see personal data."""
+    caller: Caller = g.caller
+    return caller.may(Scope.RESULTS_PII)

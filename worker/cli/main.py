@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "results": ("worker.cli.lists:results", "Lists results."),
     "show": ("worker.cli.show:show", "All about one resource."),
     "events": ("worker.cli.events:events", "Lists events, or follows them."),
+    "schemas": ("worker.cli.schemas:schemas", "Prints the JSON Schemas of the events."),
     "resources": ("worker.cli.lists:resources", "Lists resources and where they stand."),
     "deliveries": ("worker.cli.lists:deliveries", "Lists what the providers sent."),
     "attempts": ("worker.cli.lists:attempts", "Lists retrieve calls and how they ended."),

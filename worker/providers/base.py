@@ -82,7 +82,7 @@ class Provider(Protocol):
         """What an answer that is not a document means."""
 
     def paths(self, ref: ResourceRef) -> Paths:
-        """The secrets and volatile parts of this kind's documents."""
+        """The secrets and volatile parts of this kind's documents, and the parts that are not personal."""
 
     def api_version(self, source: Source) -> str | None:
         """The API version that is asked for, kept with every version as evidence."""

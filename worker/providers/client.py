@@ -14,6 +14,7 @@ from typing import Self
 
 import httpx
 
+from worker.domain.documents import plain_word
 from worker.domain.retry import Failure
 from worker.domain.states import FailureKind
 from worker.http.deadline import DeadlineBackend, deadline
@@ -177,5 +178,7 @@ def _exhausted_for(response: httpx.Response) -> timedelta | None:
 
 
 def _request_id(response: httpx.Response) -> str | None:
+    """The provider's name for the call, if it looks like one: operators read it, so it must be no sentence."""
     value: str | None = response.headers.get("request-id") or response.headers.get("x-request-id")
-    return value[:128] if value else None
+    cut = value[:128] if value else None
+    return cut if plain_word(cut) == cut else None
