@@ -9,7 +9,6 @@ import structlog
 
 from worker.celery_app import Celery, broker_trouble, make_app, ring
 from worker.clock import monotonic
-from worker.domain.events import EventFilter
 from worker.pipeline import list_calls
 from worker.pipeline.budget import Budgets
 from worker.pipeline.expect import Expectations
@@ -21,6 +20,7 @@ from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
 from worker.pipeline.retrieve import WRITE_SHARE, Parts, Retriever
+from worker.pipeline.sink_terms import terms
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
 from worker.providers.client import ProviderClient
@@ -117,11 +117,7 @@ class Runtime:
     @cached_property
     def publisher(self) -> Publisher:
         """Numbers events and hands them to the sinks."""
-        filters = {
-            name: EventFilter(frozenset(sink.types), frozenset(sink.sources), frozenset(sink.kinds))
-            for name, sink in self.settings.sinks.items()
-        }
-        return Publisher(self.database, self._sinks, filters)
+        return Publisher(self.database, self._sinks, terms(self.settings))
 
     @cached_property
     def budgets(self) -> Budgets:
