@@ -34,7 +34,8 @@ from worker.store.tables import cursors, event_deliveries, events, leases
 # Read when this file is imported, because a guard hides them from the tests.
 EXAMPLES = int(os.environ.get("VERISINK_TEST_MODEL_EXAMPLES", "15"))
 STEPS = 40
-RESOURCES = 4
+RESOURCES = 3
+REFUSABLE = 4
 ROUNDS = 60
 """Of serving until all is quiet: refusals are mended one resource at a time."""
 
@@ -68,7 +69,7 @@ class Receiver:
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
-        self.refused: set[str] = set()
+        self.refused: set[int] = set()
         self.trouble: Exception | None = None
         self.meanwhile = None
         self.held = False
@@ -81,7 +82,7 @@ class Receiver:
             meanwhile()
         if self.trouble is not None:
             raise self.trouble
-        if any(event["subject"] in self.refused for event in some):
+        if any(int(event["sequence"]) % REFUSABLE in self.refused for event in some):
             raise EventRefused("no")
         self.got.extend((int(event["sequence"]), event["id"]) for event in some)
 
@@ -104,7 +105,7 @@ class Delivering(RuleBasedStateMachine):
         terms = Terms(wanted=WANTED, retry=timedelta(hours=72))
         return Mortal(self.database, self.receiver, holder=f"process-{next(self.counter)}", terms=terms)
 
-    @rule(resource=resources, count=st.integers(1, 4), wanted=st.booleans())
+    @rule(resource=resources, count=st.integers(1, 4), wanted=st.sampled_from([True, True, True, False]))
     def happen(self, resource, count, wanted):
         kind = "inquiry" if wanted else UNWANTED
         new = [
@@ -115,16 +116,20 @@ class Delivering(RuleBasedStateMachine):
             outbox.append(session, new, database_time(session))
         number_all(self.database)
 
-    @rule(resource=resources)
-    def refuse(self, resource):
-        self.receiver.refused ^= {f"inquiry/inq_{resource}"}
+    @rule(which=st.integers(0, REFUSABLE - 1), process=processes)
+    def refuse_or_take(self, which, process):
+        """Events of one resource are refused and taken by turns."""
+        self.receiver.refused ^= {which}
+        self.processes[process].serve()
 
-    @rule(trouble=st.sampled_from([None, ConnectionError("canary"), TryLater(30), SinkDisabled("gone")]))
+    @rule(trouble=st.sampled_from([None, None, None, ConnectionError("canary"), TryLater(30), SinkDisabled("gone")]))
     def change(self, trouble):
         self.receiver.trouble = trouble
 
-    @rule(which=processes)
-    def serve(self, which):
+    @rule(which=processes, waits=st.booleans())
+    def serve(self, which, waits):
+        if waits:
+            end_rests(self.database)
         self.processes[which].serve()
 
     @rule(which=processes)
@@ -154,10 +159,6 @@ class Delivering(RuleBasedStateMachine):
             session.execute(update(leases).where(leases.c.holder != sinks.HOLDER).values(expires_at=EARLY))
 
     @rule()
-    def wait(self):
-        end_rests(self.database)
-
-    @rule()
     def grow_old(self):
         """Days pass."""
         with self.database.write() as session:
@@ -168,11 +169,12 @@ class Delivering(RuleBasedStateMachine):
                 update(undelivered_events).where(undelivered_events.c.due_at.is_not(None)).values(since=now)
             )
 
-    @rule()
-    def hold(self):
+    @rule(which=processes)
+    def hold(self, which):
         with self.database.write() as session:
             sinks.hold(session, "sink", "why", database_time(session))
         self.receiver.held = True
+        self.processes[which].serve()
 
     @rule()
     def release(self):
@@ -204,7 +206,7 @@ class Delivering(RuleBasedStateMachine):
         self.receiver.trouble = None
         self.release()
         for turn in range(ROUNDS):
-            self.wait()
+            end_rests(self.database)
             self.outlive()
             self.processes[turn % 2].serve()
             if not self.has_work():

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, g, request
 
-from web.api import auth, expectations, models, problems, replays, sources, wire
+from web.api import auth, expectations, models, problems, replays, sinks, sources, wire
 from web.api.problems import Refused
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import ResourceState
@@ -29,6 +29,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     routes.get("/events")(api.list_events)
     routes.post("/retrievals")(api.retrieve)
     sources.register(routes, runtime)
+    sinks.register(routes, runtime)
     expectations.register(routes, runtime)
     replays.register(routes, runtime)
     return routes
