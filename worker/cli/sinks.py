@@ -18,7 +18,6 @@ COLUMNS = ("sink", "state", "position", "lag", "oldest", "waiting", "given up", 
 LOG_COLUMNS = (
     "sequence", "id", "type", "kind", "external_id", "state", "attempts", "delivered_at", "due_at", "last_error",
 )  # fmt: skip
-EVENT_COLUMNS = ("sink", "sequence", "state", "attempts", "delivered_at", "due_at", "last_error")
 STATES = ("delivered", "waiting", "given_up")
 
 _name_argument = click.argument("name", type=Line())

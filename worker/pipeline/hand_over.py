@@ -110,7 +110,7 @@ class HandOver:
         self.reached = item.sequence
         self.in_a_row += 1
         if self.in_a_row >= REFUSED_IN_A_ROW:
-            raise RefusesEverything(error_text(error)) from error
+            raise RefusesEverything(str(error)) from error
 
     def _call(self, some: Sequence[NumberedEvent]) -> None:
         self._go_on()
