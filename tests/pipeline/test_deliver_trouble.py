@@ -91,14 +91,18 @@ def test_a_refused_event_stops_only_what_is_about_the_same_resource(database, at
     calls = sink.calls
     assert served.serve() is True
     assert sink.calls == calls, "it is not yet time"
+    numbered(database, 7)
+    assert served.serve() is True
+    assert serve(database, served) is True
+    assert (sink.taken, undelivered(database)) == ([2, 4], [1, 3, 5, 6]), "nothing overtakes it, early or late"
 
     sink.bad.clear()
     assert serve(database, served) is True
 
-    assert sink.taken == [2, 4, 1, 3, 5]
+    assert sink.taken == [2, 4, 1, 3, 5, 6]
     assert undelivered(database) == []
     noted = {row.sequence: (row.attempts, row.last_error) for row in rows(database, event_deliveries)}
-    assert noted[1] == (2, "EventRefused: HTTP 422")
+    assert noted[1] == (3, "EventRefused: HTTP 422")
     assert noted[2] == noted[3] == (1, None)
     assert status(database).state == "active"
 
