@@ -10,7 +10,6 @@ import structlog
 
 from worker.celery_app import Celery, broker_trouble, make_app, ring
 from worker.clock import monotonic, unix_nanoseconds
-from worker.domain.events import EventFilter
 from worker.errors import ConfigurationError
 from worker.pipeline import list_calls
 from worker.pipeline.api_limits import ApiLimits
@@ -25,9 +24,10 @@ from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
 from worker.pipeline.retrieve import WRITE_SHARE, Parts, Retriever
+from worker.pipeline.sink_terms import terms
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
-from worker.pipeline.tracing import Exporter, Tracing
+from worker.pipeline.tracing import Exporter, TracedSink, Tracing
 from worker.providers.client import ProviderClient
 from worker.providers.registry import providers
 from worker.scheduler import Scheduler
@@ -139,11 +139,9 @@ class Runtime:
     @cached_property
     def publisher(self) -> Publisher:
         """Numbers events and hands them to the sinks."""
-        filters = {
-            name: EventFilter(frozenset(sink.types), frozenset(sink.sources), frozenset(sink.kinds))
-            for name, sink in self.settings.sinks.items()
-        }
-        return Publisher(self.database, self._sinks, filters, tracing=self.tracing)
+        tracing = self.tracing
+        sinks = self._sinks if tracing is None else [TracedSink(sink, tracing) for sink in self._sinks]
+        return Publisher(self.database, sinks, terms(self.settings))
 
     @cached_property
     def budgets(self) -> Budgets:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from worker import settings_text
 from worker.errors import ConfigurationError
+from worker.settings_sink import RESERVED_SINKS as RESERVED_SINKS
 from worker.settings_sink import SINK_PLUGINS as SINK_PLUGINS
 from worker.settings_sink import SinkSettings as SinkSettings
 from worker.settings_source import CREDENTIAL_KEYS as CREDENTIAL_KEYS

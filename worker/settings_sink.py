@@ -5,7 +5,7 @@ Part of the settings, which import everything here; others import it from `worke
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
@@ -39,7 +39,7 @@ EVENT_TYPES = (
 )
 """Those of `worker.domain.states`, which stands above the settings; a test holds the two together."""
 
-_COMMON_KEYS = frozenset({"name", "type", "types", "sources", "kinds"})
+_COMMON_KEYS = frozenset({"name", "type", "types", "sources", "kinds", "retry_hours", "start"})
 
 SinkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
 """Short enough for the tables that keep it with a prefix."""
@@ -55,6 +55,8 @@ class SinkSettings(Frozen):
     types: tuple[str, ...] = ()
     sources: tuple[Word, ...] = ()
     kinds: tuple[Word, ...] = ()
+    retry_hours: int = Field(72, ge=1, le=8760)
+    start: Literal["beginning", "now"] = "beginning"
     url: SecretStr | None = None
     stream: str = Field("verisink:events", min_length=1, max_length=512)
     max_length: int = Field(100_000, ge=1, le=100_000_000)

@@ -15,7 +15,7 @@ from worker.domain.states import ReceiptStatus
 from worker.errors import ConfigurationError
 from worker.pipeline import tracing
 from worker.pipeline.deliver import Deliverer
-from worker.pipeline.tracing import Tracing
+from worker.pipeline.tracing import TracedSink, Tracing
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -67,7 +67,7 @@ def test_an_event_that_nobody_s_attempt_brought_has_a_trace_of_its_own_and_a_fai
     sink = Sink(refuse={1})
     happen(database, 1)
     number_all(database)
-    deliverer = Deliverer(database, sink, holder="one", tracing=following)
+    deliverer = Deliverer(database, TracedSink(sink, following), holder="one")
 
     assert [deliverer.serve(), deliverer.serve()] == [False, True]
     following.stop()

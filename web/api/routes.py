@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, g
 
-from web.api import auth, expectations, models, problems, replays, scopes, sources, wire
+from web.api import auth, expectations, models, problems, replays, scopes, sinks, sources, wire
 from web.api.problems import Refused
 from worker.domain.documents import Paths
 from worker.domain.model import ResourceKey, ResourceRef
@@ -34,6 +34,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     routes.get("/events")(api.list_events)
     routes.post("/retrievals")(api.retrieve)
     sources.register(routes, runtime)
+    sinks.register(routes, runtime)
     expectations.register(routes, runtime)
     replays.register(routes, runtime)
     return routes

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "reconciliations": ("worker.cli.reconcile:reconciliations", "Lists reconciliations and what they found."),
     "hold": ("worker.cli.hold:hold", "Stops calling a source; its webhooks are still taken."),
     "release": ("worker.cli.hold:release", "Lets a held or throttled source be called again."),
+    "sinks": ("worker.cli.sinks:sinks", "Lists sinks; holds, releases, resends; shows what was delivered."),
     "expect": ("worker.cli.expectations:expect", "Expects a result by a time."),
     "expectations": ("worker.cli.expectations:expectations", "Lists expected results."),
     "token": ("worker.cli.token:token", "Makes, lists and revokes tokens of the API."),

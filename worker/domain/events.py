@@ -40,6 +40,12 @@ class Event:
     data: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def resource(self) -> str:
+        """What the event is about, as one word: events of one word keep their order wherever they go. Those about a
+        whole source are about the source."""
+        return "/".join(part for part in (self.source, self.kind, self.external_id) if part is not None)
+
+    @property
     def id(self) -> str:
         """A name that is the same however often the same thing is written, so that writing it twice makes one row.
 

@@ -18,6 +18,7 @@ import structlog
 from worker.domain import trace
 from worker.domain.trace import NANOSECONDS, Period, Span, SpanContext, SpanKind
 from worker.log import where
+from worker.sinks.base import CloudEvent, Sink
 from worker.store import origins
 from worker.store.claims import Claim
 from worker.store.engine import UNAVAILABLE, Database, Session
@@ -118,11 +119,12 @@ class Tracing:
         """An attempt was written just now."""
         self._note(_Attempt(claim, call, self.now(), outcome, error, task))
 
-    def delivered(self, sink: str, some: Sequence[tuple[int, str, str]], began: int, failed: str | None) -> None:
-        """Some events, each a sequence, a type and an id, were handed to a sink just now, or were refused."""
+    def delivered(self, sink: str, events: Sequence[CloudEvent], began: int, failed: str | None = None) -> None:
+        """Some events were handed to a sink just now, or it did not take them."""
         period, again = Period(began, self.now()), next(self._tries)
-        for sequence, event_type, event_id in some:
-            self._note(_Delivery(sink, sequence, event_type, event_id, again, period, failed))
+        for event in events:
+            told = (int(str(event["sequence"])), str(event["type"]), str(event["id"]))
+            self._note(_Delivery(sink, *told, again, period, failed))
 
     def _note(self, step: _Step) -> None:
         if len(self._steps) >= MOST_WAITING:
@@ -162,6 +164,29 @@ class Tracing:
         with self._database.read() as session:
             made = [*_of_attempts(session, attempts), *_of_deliveries(session, deliveries)]
         yield from made
+
+
+class TracedSink:
+    """A sink of which traces tell."""
+
+    def __init__(self, sink: Sink, tracing: Tracing) -> None:
+        self._sink = sink
+        self._tracing = tracing
+        self.name, self.at_once, self.call_seconds = sink.name, sink.at_once, sink.call_seconds
+
+    def deliver(self, events: Sequence[CloudEvent]) -> None:
+        """Hand them to the sink. Raises what it raises."""
+        began = self._tracing.now()
+        try:
+            self._sink.deliver(events)
+        except Exception as error:
+            self._tracing.delivered(self.name, events, began, failed=type(error).__name__)
+            raise
+        self._tracing.delivered(self.name, events, began)
+
+    def close(self) -> None:
+        """Close the sink."""
+        self._sink.close()
 
 
 def _of_attempts(session: Session, attempts: Sequence[_Attempt]) -> Iterator[Span]:
