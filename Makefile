@@ -49,7 +49,7 @@ fix: $(DEV)  ## format, and repair what lint can repair
 
 lock: $(DEV)  ## the newest versions that pyproject.toml allows; UPGRADE="--upgrade-package name" for one of them
 	@$(COMPILE) $(or $(UPGRADE),--upgrade) --output-file requirements.lock
-	@$(COMPILE) $(or $(UPGRADE),--upgrade) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(COMPILE) $(or $(UPGRADE),--upgrade) --group dev --extra otel --constraints requirements.lock --output-file requirements-dev.lock
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .verisink .coverage* htmlcov build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

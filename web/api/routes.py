@@ -1,12 +1,15 @@
 """`/api/v1`: results, their history, the event log, and retrievals. Everything but the bearer token is in `reports`."""
 
+from dataclasses import replace
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import quote
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g
 
-from web.api import auth, expectations, models, problems, replays, sources, wire
+from web.api import auth, expectations, models, problems, replays, scopes, sinks, sources, wire
 from web.api.problems import Refused
+from worker.domain.documents import Paths
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import ResourceState
 from worker.pipeline import operate
@@ -16,19 +19,22 @@ from worker.reports import results
 from worker.reports.cursor import BadCursor
 from worker.runtime import Runtime
 
+Shown = TypeVar("Shown", results.Result, results.ResultDetail)
+
 
 def blueprint(runtime: Runtime) -> Blueprint:
     """The routes of the API. Errors of its own are problem documents; see `web.api.problems`."""
     routes = Blueprint("api", __name__, url_prefix="/api/v1")
     problems.register(routes)
     api = _Api(runtime)
-    routes.before_request(api.authenticate)
+    auth.register(routes, runtime, scopes.NEEDED)
     routes.get("/results")(api.list_results)
     routes.get("/results/<source>/<path:kind>/<external_id>")(api.one_result)
     routes.get("/results/<source>/<path:kind>/<external_id>/versions")(api.list_versions)
     routes.get("/events")(api.list_events)
     routes.post("/retrievals")(api.retrieve)
     sources.register(routes, runtime)
+    sinks.register(routes, runtime)
     expectations.register(routes, runtime)
     replays.register(routes, runtime)
     return routes
@@ -38,18 +44,19 @@ class _Api:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def authenticate(self) -> None:
-        g.actor = auth.actor(request.headers.get("Authorization"), self._runtime.settings.api_tokens)
-
     def list_results(self) -> Response:
         query = wire.query(models.ResultsQuery)
+        personal = auth.may_see_personal()
+        if query.reference is not None and not personal:
+            raise Refused(HTTPStatus.FORBIDDEN, "finding results by reference needs the scope results:pii")
         wanted = results.ResultFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with self._runtime.database.read() as session:
             try:
                 page = results.page(session, wanted, limit=query.limit, after=query.cursor)
             except BadCursor as error:
                 raise wire.bad("cursor", str(error)) from None
-        return wire.answer(models.Results.model_validate(page))
+        items = page.items if personal else tuple(self._masked(item) for item in page.items)
+        return wire.answer(models.Results.model_validate(replace(page, items=items)))
 
     def one_result(self, source: str, kind: str, external_id: str) -> Response:
         query = wire.query(models.ResultQuery)
@@ -60,7 +67,14 @@ class _Api:
             found = results.result(session, key, version=query.version, as_of=query.as_of)
         if found is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such result")
-        return wire.answer(models.ResultDetail.model_validate(found))
+        shown = found if auth.may_see_personal() else self._masked(found)
+        return wire.answer(models.ResultDetail.model_validate(shown))
+
+    def _masked(self, found: Shown) -> Shown:
+        """The result without what is personal. Where nobody knows the provider any more, everything may be."""
+        provider = self._runtime.providers.get(found.provider)
+        ref = ResourceRef(found.kind, found.external_id)
+        return results.masked(found, provider.paths(ref) if provider else Paths())
 
     def list_versions(self, source: str, kind: str, external_id: str) -> Response:
         query = wire.query(models.VersionsQuery)
@@ -69,6 +83,8 @@ class _Api:
             found = results.history(session, key, after=query.cursor, limit=query.limit + 1)
         if not found and query.cursor == 0:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such result")
+        if not auth.may_see_personal():
+            found = tuple(results.masked(item, Paths()) for item in found)
         items = [models.Version.model_validate(item) for item in found[: query.limit]]
         more = len(found) > query.limit
         return wire.answer(models.Versions(items=items, next_cursor=str(items[-1].version) if more else None))
