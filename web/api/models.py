@@ -2,10 +2,18 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from worker.domain.model import EXTERNAL_ID, KIND
 from worker.domain.states import Cause, CheckOutcome, EventType, ExpectationState, Outcome, ResourceState, Stage
@@ -34,18 +42,66 @@ def _matching(pattern: re.Pattern[str], rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _described(pattern: re.Pattern[str], longest: int) -> WithJsonSchema:
+    """The same for whoever reads the description: anchored, because JSON Schema searches too."""
+    text = pattern.pattern.removesuffix(r"\Z")
+    return WithJsonSchema({"type": "string", "pattern": f"^{text}$", "minLength": 1, "maxLength": longest})
+
+
 SLUG = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
-Slug: TypeAlias = Annotated[str, _matching(SLUG, "must be lower-case letters, digits and dashes, at most 63")]
-Kind: TypeAlias = Annotated[str, _matching(KIND, "must be one to three lower-case words joined by slashes")]
-ExternalId: TypeAlias = Annotated[str, _matching(EXTERNAL_ID, "must be 1 to 128 letters, digits, dashes, underscores")]
-Time: TypeAlias = Annotated[datetime, BeforeValidator(_time, json_schema_input_type=str)]
+Slug: TypeAlias = Annotated[
+    str, _matching(SLUG, "must be lower-case letters, digits and dashes, at most 63"), _described(SLUG, 63)
+]
+Kind: TypeAlias = Annotated[
+    str, _matching(KIND, "must be one to three lower-case words joined by slashes"), _described(KIND, 194)
+]
+ExternalId: TypeAlias = Annotated[
+    str, _matching(EXTERNAL_ID, "must be 1 to 128 letters, digits, dashes, underscores"), _described(EXTERNAL_ID, 128)
+]
+Time: TypeAlias = Annotated[
+    datetime,
+    BeforeValidator(_time, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})]),
+]
 
 
 class _Query(BaseModel):
     """What stands behind the `?`. An unknown name is a mistake, because its filter would silently not be applied."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class NoQuery(_Query):
+    """Nothing may stand behind the `?`."""
+
+
+class Place(_Query):
+    """What the parts of a path name: a `noun`."""
+
+    noun: ClassVar[str]
+
+
+class SourcePlace(Place):
+    """The source that a path names."""
+
+    noun = "source"
+    source: Slug
+
+
+class ResultPlace(Place):
+    """The result that a path names. A `kind` may hold slashes, written as they are or as `%2F`."""
+
+    noun = "result"
+    source: Slug
+    kind: Kind
+    external_id: ExternalId
+
+
+class ExpectationPlace(Place):
+    """The expected result that a path names."""
+
+    noun = "expectation"
+    expectation_id: UUID
 
 
 class ResultsQuery(_Query):

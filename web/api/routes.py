@@ -3,11 +3,13 @@
 from http import HTTPStatus
 from urllib.parse import quote
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, g, request
 
-from web.api import auth, expectations, models, problems, replays, sources, wire
+from web.api import auth, caching, coding, description, expectations, models, problems, replays, sources, wire
+from web.api.operation import Operation, Routes
 from web.api.problems import Refused
-from worker.domain.model import ResourceKey, ResourceRef
+from web.api.wire import Reply
+from worker.domain.model import ResourceKey
 from worker.domain.states import ResourceState
 from worker.pipeline import operate
 from worker.reports import events as event_log
@@ -16,22 +18,80 @@ from worker.reports import results
 from worker.reports.cursor import BadCursor
 from worker.runtime import Runtime
 
+PREFIX = "/api/v1"
 
-def blueprint(runtime: Runtime) -> Blueprint:
-    """The routes of the API. Errors of its own are problem documents; see `web.api.problems`."""
-    routes = Blueprint("api", __name__, url_prefix="/api/v1")
-    problems.register(routes)
+LIST_RESULTS = Operation(
+    method="GET",
+    path="/results",
+    name="list_results",
+    summary="Results in order of change, with filters",
+    scope="results:read",
+    query=models.ResultsQuery,
+    answers={HTTPStatus.OK: models.Results},
+)
+ONE_RESULT = Operation(
+    method="GET",
+    path="/results/{source}/{kind}/{external_id}",
+    name="get_result",
+    summary="One result with its checks and document, as it is or as it was",
+    scope="results:read",
+    place=models.ResultPlace,
+    query=models.ResultQuery,
+    answers={HTTPStatus.OK: models.ResultDetail},
+    kept=True,
+)
+VERSIONS = Operation(
+    method="GET",
+    path="/results/{source}/{kind}/{external_id}/versions",
+    name="list_versions",
+    summary="The history of one result",
+    scope="results:read",
+    place=models.ResultPlace,
+    query=models.VersionsQuery,
+    answers={HTTPStatus.OK: models.Versions},
+    kept=True,
+)
+EVENTS = Operation(
+    method="GET",
+    path="/events",
+    name="list_events",
+    summary="The event log behind a sequence, in order and without gaps",
+    scope="results:read",
+    query=models.EventsQuery,
+    answers={HTTPStatus.OK: models.Events},
+)
+RETRIEVE = Operation(
+    method="POST",
+    path="/retrievals",
+    name="retrieve",
+    summary="Retrieve a result from its provider, webhook or not",
+    scope="retrievals:write",
+    body=models.RetrievalRequest,
+    answers={HTTPStatus.ACCEPTED: models.Retrieval},
+    refusals=frozenset({HTTPStatus.NOT_FOUND}),
+)
+
+
+def blueprints(runtime: Runtime) -> tuple[Blueprint, Blueprint]:
+    """The routes of the API, and those of its description, which need no token. Errors of both are problem documents;
+    see `web.api.problems`."""
+    behind_tokens = Blueprint("api", __name__, url_prefix=PREFIX)
     api = _Api(runtime)
-    routes.before_request(api.authenticate)
-    routes.get("/results")(api.list_results)
-    routes.get("/results/<source>/<path:kind>/<external_id>")(api.one_result)
-    routes.get("/results/<source>/<path:kind>/<external_id>/versions")(api.list_versions)
-    routes.get("/events")(api.list_events)
-    routes.post("/retrievals")(api.retrieve)
+    behind_tokens.before_request(api.authenticate)
+    routes = Routes(behind_tokens)
+    routes.add(LIST_RESULTS, api.list_results)
+    routes.add(ONE_RESULT, api.one_result)
+    routes.add(VERSIONS, api.list_versions)
+    routes.add(EVENTS, api.list_events)
+    routes.add(RETRIEVE, api.retrieve)
     sources.register(routes, runtime)
     expectations.register(routes, runtime)
     replays.register(routes, runtime)
-    return routes
+    for_everybody = description.blueprint(PREFIX, routes.operations)
+    for made in (behind_tokens, for_everybody):
+        problems.register(made)
+        made.after_request(coding.encode)
+    return behind_tokens, for_everybody
 
 
 class _Api:
@@ -41,8 +101,7 @@ class _Api:
     def authenticate(self) -> None:
         g.actor = auth.actor(request.headers.get("Authorization"), self._runtime.settings.api_tokens)
 
-    def list_results(self) -> Response:
-        query = wire.query(models.ResultsQuery)
+    def list_results(self, query: models.ResultsQuery) -> Reply:
         wanted = results.ResultFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with self._runtime.database.read() as session:
             try:
@@ -51,8 +110,7 @@ class _Api:
                 raise wire.bad("cursor", str(error)) from None
         return wire.answer(models.Results.model_validate(page))
 
-    def one_result(self, source: str, kind: str, external_id: str) -> Response:
-        query = wire.query(models.ResultQuery)
+    def one_result(self, source: str, kind: str, external_id: str, query: models.ResultQuery) -> Reply:
         if query.version is not None and query.as_of is not None:
             raise wire.bad("as_of", "give version or as_of, not both")
         key = wire.key(source, kind, external_id)
@@ -60,10 +118,12 @@ class _Api:
             found = results.result(session, key, version=query.version, as_of=query.as_of)
         if found is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such result")
-        return wire.answer(models.ResultDetail.model_validate(found))
+        reply = wire.answer(models.ResultDetail.model_validate(found))
+        # A version has one document as long as it has one, so nobody needs to read it to tell it from others.
+        reply.tag = caching.tag(reply.model.model_dump(exclude={"document"}), found.document is None)
+        return reply
 
-    def list_versions(self, source: str, kind: str, external_id: str) -> Response:
-        query = wire.query(models.VersionsQuery)
+    def list_versions(self, source: str, kind: str, external_id: str, query: models.VersionsQuery) -> Reply:
         key = wire.key(source, kind, external_id)
         with self._runtime.database.read() as session:
             found = results.history(session, key, after=query.cursor, limit=query.limit + 1)
@@ -71,28 +131,28 @@ class _Api:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such result")
         items = [models.Version.model_validate(item) for item in found[: query.limit]]
         more = len(found) > query.limit
-        return wire.answer(models.Versions(items=items, next_cursor=str(items[-1].version) if more else None))
+        reply = wire.answer(models.Versions(items=items, next_cursor=str(items[-1].version) if more else None))
+        reply.tag = caching.tag(reply.model.model_dump())
+        return reply
 
-    def list_events(self) -> Response:
-        query = wire.query(models.EventsQuery)
+    def list_events(self, query: models.EventsQuery) -> Reply:
         with self._runtime.database.read() as session:
             found = event_log.events(session, after=query.after, limit=query.limit)
         items = [models.Event.model_validate(item) for item in found]
         return wire.answer(models.Events(items=items, next_after=items[-1].sequence if items else query.after))
 
-    def retrieve(self) -> Response:
-        wanted = wire.body(models.RetrievalRequest)
-        key = ResourceKey(wanted.source, ResourceRef(wanted.kind, wanted.external_id))
+    def retrieve(self, body: models.RetrievalRequest) -> Reply:
+        key = wire.key(body.source, body.kind, body.external_id)
         with self._runtime.database.write() as session:
             try:
                 operate.retrieve(session, self._runtime.settings, *_names(key), actor=g.actor)
             except ValueError as error:
                 raise wire.bad("kind", str(error)) from None
             found = work.resource(session, key)
-        self._runtime.nudger.nudge(wanted.source)
-        location = "/api/v1/results/" + quote("/".join(_names(key)))
+        self._runtime.nudger.nudge(body.source)
+        location = f"{PREFIX}/results/" + quote("/".join(_names(key)))
         state = found.state if found else ResourceState.WAITING
-        accepted = models.Retrieval(**wanted.model_dump(), state=state, result=location)
+        accepted = models.Retrieval(**body.model_dump(), state=state, result=location)
         response = wire.answer(accepted, HTTPStatus.ACCEPTED)
         response.headers["Location"] = location
         return response
