@@ -7,6 +7,7 @@ itself, no answer holds one, and the answers that quote the request, problems, a
 import gzip
 
 from flask import Response, request
+from werkzeug.datastructures import Accept
 
 SHORTEST = 1024
 """Bytes. What is shorter fits into one packet anyway."""
@@ -20,12 +21,12 @@ SUFFIX = "-gzip"
 """Behind the tag of what is compressed: a strong ETag names bytes, and these are others."""
 
 
-def is_wanted(size: int) -> bool:
-    """Whether this request wants an answer of so many bytes compressed."""
-    accepted = request.accept_encodings
-    wanted = accepted.quality("gzip")
-    names = {name.lower() for name, _ in accepted}
-    plain = accepted.quality("identity") if names & {"identity", "*"} else None
+def is_wanted(size: int, accepted: Accept | None = None) -> bool:
+    """Whether an answer of so many bytes is wanted compressed, by `accepted` or else by this request."""
+    choices = request.accept_encodings if accepted is None else accepted
+    wanted = choices.quality("gzip")
+    names = {name.lower() for name, _ in choices}
+    plain = choices.quality("identity") if names & {"identity", "*"} else None
     if wanted > 0 and plain == 0:
         # It would rather have no answer than a plain one.
         return True
@@ -38,14 +39,19 @@ def compressed(body: bytes) -> bytes:
 
 
 def encode(answer: Response) -> Response:
-    """The answer, compressed if it is worth it and wanted."""
+    """The answer to this request, compressed if it is worth it and wanted."""
+    return encoded(answer, request.accept_encodings)
+
+
+def encoded(answer: Response, accepted: Accept) -> Response:
+    """The answer for whoever sent this Accept-Encoding."""
     if answer.status_code == 304:
         answer.vary.add("Accept-Encoding")
     if answer.mimetype not in CODED or "Content-Encoding" in answer.headers:
         return answer
     answer.vary.add("Accept-Encoding")
     body = answer.get_data()
-    if not is_wanted(len(body)):
+    if not is_wanted(len(body), accepted):
         return answer
     answer.set_data(compressed(body))
     answer.headers["Content-Encoding"] = "gzip"

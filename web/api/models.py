@@ -20,6 +20,9 @@ from worker.domain.states import Cause, CheckOutcome, EventType, ExpectationStat
 from worker.domain.times import read_time
 
 MOST = 200
+LONGEST_WAIT = 30
+"""Seconds: less than the 60 after which common proxies take a silent server for a dead one."""
+
 LARGEST_INTEGER = 2**31 - 1
 LARGEST_SEQUENCE = 2**63 - 1
 
@@ -137,10 +140,14 @@ class VersionsQuery(_Query):
 
 
 class EventsQuery(_Query):
-    """Where to read on in the event log."""
+    """Where to read on in the event log, which events are wanted, and how many seconds to wait if there is none."""
 
     after: int = Field(0, ge=0, le=LARGEST_SEQUENCE)
+    type: EventType | None = None
+    source: Slug | None = None
+    kind: Kind | None = None
     limit: int = Field(50, ge=1, le=MOST)
+    wait: int = Field(0, ge=0, le=LONGEST_WAIT)
 
 
 class RetrievalRequest(_Query):
@@ -283,7 +290,8 @@ class Versions(_Answer):
 
 
 class Events(_Answer):
-    """A part of the event log. `next_after` is where to read on, also when nothing was there."""
+    """A part of the event log. `next_after` is where to read on, also when nothing was there: with a filter it is
+    behind all that was passed over, and a page without items is not always the end."""
 
     items: list[Event]
     next_after: int

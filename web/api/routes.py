@@ -5,14 +5,15 @@ from urllib.parse import quote
 
 from flask import Blueprint, g, request
 
-from web.api import auth, caching, coding, description, expectations, models, problems, replays, sources, wire
+from web.api import auth, caching, coding, description, expectations, models, polling, problems, replays, sources, wire
 from web.api.operation import Operation, Routes
+from web.api.polling import Asked, Polling
 from web.api.problems import Refused
 from web.api.wire import Reply
+from worker.domain.events import EventFilter
 from worker.domain.model import ResourceKey
 from worker.domain.states import ResourceState
 from worker.pipeline import operate
-from worker.reports import events as event_log
 from worker.reports import resources as work
 from worker.reports import results
 from worker.reports.cursor import BadCursor
@@ -97,6 +98,7 @@ def blueprints(runtime: Runtime) -> tuple[Blueprint, Blueprint]:
 class _Api:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._polling = Polling(runtime)
 
     def authenticate(self) -> None:
         g.actor = auth.actor(request.headers.get("Authorization"), self._runtime.settings.api_tokens)
@@ -136,10 +138,9 @@ class _Api:
         return reply
 
     def list_events(self, query: models.EventsQuery) -> Reply:
-        with self._runtime.database.read() as session:
-            found = event_log.events(session, after=query.after, limit=query.limit)
-        items = [models.Event.model_validate(item) for item in found]
-        return wire.answer(models.Events(items=items, next_after=items[-1].sequence if items else query.after))
+        one = [frozenset() if value is None else frozenset({value}) for value in (query.type, query.source, query.kind)]
+        asked = Asked(EventFilter(*one), query.limit)
+        return wire.answer(polling.shown(self._polling.page(asked, query.after, query.wait)))
 
     def retrieve(self, body: models.RetrievalRequest) -> Reply:
         key = wire.key(body.source, body.kind, body.external_id)
