@@ -79,6 +79,13 @@ class _Application(Flask):
         super().__init__("verisink", static_folder=None)
         self._acknowledge = receiver.short_way(runtime)
 
+    def make_default_options_response(self) -> Response:
+        """What may be done with a path, and not a word more."""
+        answer = super().make_default_options_response()
+        answer.status_code = 204
+        del answer.headers["Content-Type"]
+        return answer
+
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         # An offer that is not taken up. Flask would look for a route of a WebSocket.
