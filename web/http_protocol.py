@@ -14,7 +14,7 @@ from wsgiref.types import WSGIEnvironment
 import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from web.http_request import Refused, Request, brief, environment, head_bytes, read_head, refusal
+from web.http_request import Refused, Request, environment, head_bytes, read_head, refusal, turned_away
 from worker.clock import monotonic
 
 REQUEST_SECONDS = 15
@@ -41,8 +41,6 @@ HEAD_BYTES = 16 * 1024
 
 FRAMING_ALLOWANCE = 64 * 1024
 """Chunked bodies are counted with their framing, so they get some more; the body itself is counted exactly."""
-
-RETRY_AFTER_SECONDS = "5"
 
 SLICE = 4 * 1024
 """Bytes parsed in one go. The parser cannot be stopped within them, so they bound how many requests are read ahead."""
@@ -334,8 +332,7 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
 
     def _turn_away(self, refused: Refused) -> None:
-        retry_after = RETRY_AFTER_SECONDS if refused.status == 503 else None
-        self._transport.write(brief(refused.status, refused.reason, keep_alive=False, retry_after=retry_after))
+        self._transport.write(turned_away(refused, self._target))
         if self.ended:
             self.close()
             return

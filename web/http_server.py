@@ -15,8 +15,8 @@ import structlog
 import uvloop
 
 from web.greenlets import Hub, Pool
-from web.http_protocol import LONG_BODY, RETRY_AFTER_SECONDS, Connection
-from web.http_request import Request, brief, call
+from web.http_protocol import LONG_BODY, Connection
+from web.http_request import RETRY_AFTER_SECONDS, Request, brief, call
 from web.load import Load
 from web.waits import ASK, Waits
 from worker import metrics
@@ -279,7 +279,8 @@ class Server:
 
 def _too_many(request: Request) -> bytes:
     sentence = "too many requests are waiting"
-    answer = brief(503, sentence, keep_alive=request.keep_alive, retry_after=RETRY_AFTER_SECONDS)
+    target = request.path.encode("latin-1")
+    answer = brief(503, sentence, keep_alive=request.keep_alive, retry_after=RETRY_AFTER_SECONDS, target=target)
     return _bodiless(request, answer)
 
 

@@ -12,6 +12,7 @@ from tests.support.raw_http import RunningServer, Served, read_until
 from tests.support.results import KIND, SOURCE, TOKEN, key, number_events, store
 from web import waits
 from web.api import polling
+from web.api.problems import Problem
 from web.app import create_app
 from web.serving import body_limit
 
@@ -228,3 +229,16 @@ def test_another_server_lets_a_few_wait_with_a_thread(api, database):
         thread.join(20)
 
     assert sorted(len(page["items"]) for page in pages) == [0] + [2] * polling.MOST_HELD
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/api/v1/retrievals", "problem+json"), ("/webhooks/x", "json")])
+def test_what_the_server_refuses_has_the_form_of_whom_it_was_for(server, path, kind):
+    request = f"POST {path}?a=b HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n"
+
+    head, _, body = server.exchange(request.encode()).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert f"\r\nContent-Type: application/{kind}\r\n".encode() in head
+    if kind == "problem+json":
+        found = Problem.model_validate_json(body, strict=True)
+        assert (found.status, found.instance, found.title) == (413, path, "Request Entity Too Large")
