@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from web import health, receiver
 from web.api.problems import problem
-from web.api.routes import blueprint as api_blueprint
+from web.api.routes import blueprints as api_blueprints
 from web.security import HEADERS
 from worker.errors import IntakeUnavailable, ReceiveError
 from worker.runtime import Runtime
@@ -25,7 +25,8 @@ def create_app(runtime: Runtime, checks: Mapping[str, health.Check] | None = Non
     app.url_map.merge_slashes = False
     app.register_blueprint(receiver.blueprint(runtime))
     app.register_blueprint(health.blueprint(runtime, dict(checks or {})))
-    app.register_blueprint(api_blueprint(runtime))
+    for routes in api_blueprints(runtime):
+        app.register_blueprint(routes)
     app.register_error_handler(ReceiveError, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _our_bug)
@@ -57,6 +58,8 @@ def _http_error(error: HTTPException) -> Response:
 def _our_bug(error: Exception) -> Response:
     # Our own trouble: the sender should come again, and by then somebody may have mended it.
     log.exception("request_failed", endpoint=request.endpoint, error=type(error).__name__)
+    if request.path.startswith("/api/"):
+        return problem(503, "internal trouble; nothing was changed")
     answer = jsonify(error="internal trouble; nothing was stored")
     answer.status_code = 503
     answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
@@ -75,6 +78,13 @@ class _Application(Flask):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("verisink", static_folder=None)
         self._acknowledge = receiver.short_way(runtime)
+
+    def make_default_options_response(self) -> Response:
+        """What may be done with a path, and not a word more."""
+        answer = super().make_default_options_response()
+        answer.status_code = 204
+        del answer.headers["Content-Type"]
+        return answer
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

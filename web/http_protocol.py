@@ -14,7 +14,7 @@ from wsgiref.types import WSGIEnvironment
 import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from web.http_request import Refused, Request, brief, environment, head_bytes, read_head, refusal
+from web.http_request import Refused, Request, environment, head_bytes, read_head, refusal, turned_away
 from worker.clock import monotonic
 
 REQUEST_SECONDS = 15
@@ -41,8 +41,6 @@ HEAD_BYTES = 16 * 1024
 
 FRAMING_ALLOWANCE = 64 * 1024
 """Chunked bodies are counted with their framing, so they get some more; the body itself is counted exactly."""
-
-RETRY_AFTER_SECONDS = "5"
 
 SLICE = 4 * 1024
 """Bytes parsed in one go. The parser cannot be stopped within them, so they bound how many requests are read ahead."""
@@ -100,7 +98,7 @@ class Connection(asyncio.BufferedProtocol):
         self._counted = 0
         self._long_bytes = 0
         # What goes on: see what sets them.
-        self._mute = self._deaf = self._gone = self._ended = self._stopping = self._served = self._going_on = False
+        self._mute = self._deaf = self._gone = self.ended = self._stopping = self._served = self._going_on = False
         self._quiet_since = self._current_since = monotonic()
         self._began: float | None = None
         self._stuck_since: float | None = None
@@ -121,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
             self._feed(self._service.buffer[:nbytes])
 
     def eof_received(self) -> bool:
-        self._ended = self._deaf = True
+        self.ended = self._deaf = True
         # The answers to what came whole are still sent. What did not is forgotten.
         return self._abort_at is None and self._in_work()
 
@@ -328,15 +326,14 @@ class Connection(asyncio.BufferedProtocol):
         self._served = True
         self._quiet_since = monotonic()
         self._transport.write(raw)
-        if request.keep_alive and not (self._ended and not self._waiting):
+        if request.keep_alive and not (self.ended and not self._waiting):
             self._go_on()
         else:
             self.close()
 
     def _turn_away(self, refused: Refused) -> None:
-        retry_after = RETRY_AFTER_SECONDS if refused.status == 503 else None
-        self._transport.write(brief(refused.status, refused.reason, keep_alive=False, retry_after=retry_after))
-        if self._ended:
+        self._transport.write(turned_away(refused, self._target))
+        if self.ended:
             self.close()
             return
         self._abort_at = monotonic() + LINGER_SECONDS

@@ -19,6 +19,11 @@ from httptools import HttpParserCallbackError, HttpParserError
 from worker.clock import unix_seconds
 from worker.log import where
 
+RETRY_AFTER_SECONDS = "5"
+
+API = b"/api/"
+"""Who asks here is told of errors by problem documents."""
+
 MOST_NAMES = 500
 """Names of headers whose translation is remembered. Anybody can send new ones; senders know a few dozen."""
 
@@ -231,12 +236,20 @@ def _date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
 
 
-def brief(status: int, sentence: str, *, keep_alive: bool, retry_after: str | None = None) -> bytes:
-    """An answer of the server's own, in the receiver's form."""
-    body = json.dumps({"error": sentence}).encode("ascii") + b"\n"
+def brief(
+    status: int, sentence: str, *, keep_alive: bool, retry_after: str | None = None, target: bytes = b""
+) -> bytes:
+    """An answer of the server's own, in the form of whom the request's `target` names: the API or the receiver."""
+    kind = "application/json"
+    document: dict[str, object] = {"error": sentence}
+    if target.startswith(API):
+        title, instance = HTTPStatus(status).phrase, target.partition(b"?")[0].decode("latin-1")
+        kind = "application/problem+json"
+        document = {"type": "about:blank", "title": title, "status": status, "detail": sentence, "instance": instance}
+    body = json.dumps(document).encode("ascii") + b"\n"
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        "Content-Type: application/json",
+        f"Content-Type: {kind}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
     ]
@@ -246,6 +259,12 @@ def brief(status: int, sentence: str, *, keep_alive: bool, retry_after: str | No
         lines.append("Connection: close")
     lines.append(f"Date: {_date(unix_seconds())}\r\n\r\n")
     return "\r\n".join(lines).encode("ascii") + body
+
+
+def turned_away(refused: Refused, target: bytes) -> bytes:
+    """The answer to a request that is not taken, as far as its target is known; the connection ends with it."""
+    retry_after = RETRY_AFTER_SECONDS if refused.status == 503 else None
+    return brief(refused.status, refused.reason, keep_alive=False, retry_after=retry_after, target=target)
 
 
 def head_bytes(target: bytes, headers: Headers) -> int:

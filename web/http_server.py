@@ -15,9 +15,10 @@ import structlog
 import uvloop
 
 from web.greenlets import Hub, Pool
-from web.http_protocol import LONG_BODY, RETRY_AFTER_SECONDS, Connection
-from web.http_request import Request, brief, call
+from web.http_protocol import LONG_BODY, Connection
+from web.http_request import RETRY_AFTER_SECONDS, Request, brief, call
 from web.load import Load
+from web.waits import ASK, Waits
 from worker import metrics
 from worker.clock import monotonic
 from worker.log import where
@@ -73,6 +74,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop
         self._hub: Hub
         self._pool: Pool
+        self._waits: Waits
 
     def run(self) -> None:
         """Serve, in the calling thread, until `stop`."""
@@ -81,6 +83,7 @@ class Server:
         loop = uvloop.new_event_loop()
         self._hub = Hub(loop, aside)
         self._loop = loop
+        self._waits = Waits(loop, self._hub.call)
         try:
             self._listener.setblocking(False)
             self._listen()
@@ -128,6 +131,7 @@ class Server:
             connection.answer(_too_many(request))
             return
         self._asides += 1
+        request.environ[ASK] = partial(self._waits.ask, request)
         self._pool.submit(partial(self._answer_in_thread, connection, request, self._end_aside))
 
     def _end_aside(self) -> None:
@@ -170,7 +174,8 @@ class Server:
 
         def answer() -> None:
             ended()
-            connection.answer(raw)
+            if not self._waits.begin(connection, request, raw):
+                connection.answer(raw)
 
         self._hub.call(answer)
 
@@ -228,6 +233,7 @@ class Server:
         now = monotonic()
         for connection in list(self._connections):
             connection.look(now)
+        self._waits.look()
         if self._stop_by is not None and now > self._stop_by:
             self._loop.stop()
         elif not self._stop_wanted and not self._listening and not self._is_full():
@@ -240,6 +246,7 @@ class Server:
             return
         self._stop_by = monotonic() + GRACE_SECONDS
         self._deafen()
+        self._waits.stop()
         # Twice round the loop, so that what has arrived by now is read before its connection is taken for idle.
         self._loop.call_soon(self._loop.call_soon, self._stop_connections)
 
@@ -272,7 +279,8 @@ class Server:
 
 def _too_many(request: Request) -> bytes:
     sentence = "too many requests are waiting"
-    answer = brief(503, sentence, keep_alive=request.keep_alive, retry_after=RETRY_AFTER_SECONDS)
+    target = request.path.encode("latin-1")
+    answer = brief(503, sentence, keep_alive=request.keep_alive, retry_after=RETRY_AFTER_SECONDS, target=target)
     return _bodiless(request, answer)
 
 

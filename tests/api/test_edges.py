@@ -5,6 +5,7 @@ import pytest
 from tests.api.problems import assert_problem
 from tests.support.results import SOURCE, TOKEN, settings
 from web.app import create_app
+from worker.reports import results
 from worker.runtime import Runtime
 from worker.settings import ApiToken, token_digest
 
@@ -104,3 +105,54 @@ def test_bad_input_is_refused_without_asking_the_database():
 
 def test_no_answer_is_kept_by_caches(api):
     assert api.get("/api/v1/results").headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "LINK"])
+@pytest.mark.parametrize("path", ["/api/v1/results", "/api/v1/sources", "/api/v1/openapi.json", "/api/v1/docs"])
+def test_other_methods_are_problems(api, method, path):
+    answer = api.open(path, method=method)
+
+    assert_problem(answer, 405)
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/v1/results", {"GET", "HEAD", "OPTIONS"}), ("/api/v1/retrievals", {"POST", "OPTIONS"}),
+     ("/api/v1/expectations", {"GET", "HEAD", "POST", "OPTIONS"}), ("/api/v1/docs", {"GET", "HEAD", "OPTIONS"})],
+)  # fmt: skip
+def test_options_say_what_may_be_done(api, path, allowed):
+    answer = api.options(path)
+
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert set(answer.headers["Allow"].split(", ")) == allowed
+    # A page of somebody else's may not send requests with a token from a browser.
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/v1/retrievals"])
+def test_a_head_of_a_problem_has_its_headers(api, path):
+    answer = api.head(path)
+
+    assert answer.status_code in (404, 405)
+    assert (answer.content_type, answer.data) == ("application/problem+json", b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/api/v1/sources?x=1"), ("GET", "/api/v1/lanes?limit=1"),
+     ("POST", f"/api/v1/sources/{SOURCE}/release?force=1"),
+     ("DELETE", "/api/v1/expectations/00000000-0000-0000-0000-000000000000?really=")],
+)  # fmt: skip
+def test_what_nobody_reads_is_refused_everywhere(detached, method, path):
+    assert_problem(detached.open(path, method=method), 400, words="is not known here")
+
+
+def test_a_bug_of_ours_is_a_problem_too(runtime, monkeypatch):
+    monkeypatch.setattr(results, "page", lambda *_, **__: 1 / 0)
+    app = create_app(runtime)
+
+    answer = app.test_client().get("/api/v1/results", headers=bearer(TOKEN))
+
+    problem = assert_problem(answer, 503, words="internal trouble")
+    assert "division" not in str(problem)

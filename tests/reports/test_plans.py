@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.support.results import KIND, SOURCE, key
+from worker.domain.events import EventFilter
 from worker.domain.states import DeliveryState, ExpectationState, ResourceState
 from worker.reports import events, expectations, resources, results, status
 from worker.reports.expectations import ExpectationFilter
@@ -71,7 +72,9 @@ def test_the_status_scans_nothing_that_grows(plan, database):
         lambda session: resources.resources(session, ResourceFilter(source=SOURCE), limit=50),
         lambda session: resources.resources(session, ResourceFilter(state=ResourceState.PARKED), limit=50),
         lambda session: events.events(session, after=7, limit=50),
+        lambda session: events.events(session, after=7, limit=50, wanted=EventFilter(sources=frozenset({SOURCE}))),
         lambda session: events.newest_events(session, limit=50),
+        lambda session: events.newest_events(session, limit=50, wanted=EventFilter(kinds=frozenset({KIND}))),
         lambda session: expectations.page(session, ExpectationFilter(source=SOURCE), limit=50),
         lambda session: expectations.page(session, ExpectationFilter(), limit=50, newest_first=True),
         lambda session: expectations.page(session, ExpectationFilter(state=ExpectationState.OVERDUE), limit=50),

@@ -182,11 +182,11 @@ def test_events_are_read_on_from_the_last_one_seen(database):
     store(database, key("ver_2"))
 
     with database.read() as session:
-        before = events.events(session, after=0, limit=50)
-        newest = events.newest_events(session, limit=1)
+        before = events.events(session, after=0, limit=50).items
+        newest = events.newest_events(session, limit=1).items
     number_events(database)
     with database.read() as session:
-        more = events.events(session, after=before[-1].sequence, limit=50)
+        more = events.events(session, after=before[-1].sequence, limit=50).items
 
     assert [item.sequence for item in before] == [1, 2]
     assert newest == before[-1:]

@@ -11,7 +11,6 @@ from http import HTTPStatus
 
 from flask import Blueprint, Response, g, request
 
-from web.api import scopes
 from web.api.problems import Refused
 from worker.domain.scopes import ALL_SCOPES, TOKEN, Caller, Scope
 from worker.pipeline.api_limits import Standing
@@ -53,14 +52,11 @@ class _Gate:
 
     def enter(self) -> None:
         """Raises Refused."""
-        endpoint = request.endpoint or ""
-        if endpoint in scopes.OPEN:
-            return
         ticket = self._ticket(request.headers.get("Authorization"))
         g.standing = self._limits.spend(ticket.counted_as)
         if g.standing is not None and not g.standing.taken:
             raise _too_many(g.standing, f"a token may ask {self._limits.per_minute} times a minute")
-        needed = self._needed.get(endpoint)
+        needed = self._needed.get(request.endpoint or "")
         if needed is None or not ticket.caller.may(needed):
             raise _lacking(needed)
         g.caller, g.actor = ticket.caller, ticket.caller.actor

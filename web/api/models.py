@@ -2,16 +2,27 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from worker.domain.model import EXTERNAL_ID, KIND
 from worker.domain.states import Cause, CheckOutcome, EventType, ExpectationState, Outcome, ResourceState, Stage
 from worker.domain.times import read_time
 
 MOST = 200
+LONGEST_WAIT = 30
+"""Seconds: less than the 60 after which common proxies take a silent server for a dead one."""
+
 LARGEST_INTEGER = 2**31 - 1
 LARGEST_SEQUENCE = 2**63 - 1
 
@@ -34,18 +45,66 @@ def _matching(pattern: re.Pattern[str], rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _described(pattern: re.Pattern[str], longest: int) -> WithJsonSchema:
+    """The same for whoever reads the description: anchored, because JSON Schema searches too."""
+    text = pattern.pattern.removesuffix(r"\Z")
+    return WithJsonSchema({"type": "string", "pattern": f"^{text}$", "minLength": 1, "maxLength": longest})
+
+
 SLUG = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
-Slug: TypeAlias = Annotated[str, _matching(SLUG, "must be lower-case letters, digits and dashes, at most 63")]
-Kind: TypeAlias = Annotated[str, _matching(KIND, "must be one to three lower-case words joined by slashes")]
-ExternalId: TypeAlias = Annotated[str, _matching(EXTERNAL_ID, "must be 1 to 128 letters, digits, dashes, underscores")]
-Time: TypeAlias = Annotated[datetime, BeforeValidator(_time, json_schema_input_type=str)]
+Slug: TypeAlias = Annotated[
+    str, _matching(SLUG, "must be lower-case letters, digits and dashes, at most 63"), _described(SLUG, 63)
+]
+Kind: TypeAlias = Annotated[
+    str, _matching(KIND, "must be one to three lower-case words joined by slashes"), _described(KIND, 194)
+]
+ExternalId: TypeAlias = Annotated[
+    str, _matching(EXTERNAL_ID, "must be 1 to 128 letters, digits, dashes, underscores"), _described(EXTERNAL_ID, 128)
+]
+Time: TypeAlias = Annotated[
+    datetime,
+    BeforeValidator(_time, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})]),
+]
 
 
 class _Query(BaseModel):
     """What stands behind the `?`. An unknown name is a mistake, because its filter would silently not be applied."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class NoQuery(_Query):
+    """Nothing may stand behind the `?`."""
+
+
+class Place(_Query):
+    """What the parts of a path name: a `noun`."""
+
+    noun: ClassVar[str]
+
+
+class SourcePlace(Place):
+    """The source that a path names."""
+
+    noun = "source"
+    source: Slug
+
+
+class ResultPlace(Place):
+    """The result that a path names. A `kind` may hold slashes, written as they are or as `%2F`."""
+
+    noun = "result"
+    source: Slug
+    kind: Kind
+    external_id: ExternalId
+
+
+class ExpectationPlace(Place):
+    """The expected result that a path names."""
+
+    noun = "expectation"
+    expectation_id: UUID
 
 
 class ResultsQuery(_Query):
@@ -81,10 +140,14 @@ class VersionsQuery(_Query):
 
 
 class EventsQuery(_Query):
-    """Where to read on in the event log."""
+    """Where to read on in the event log, which events are wanted, and how many seconds to wait if there is none."""
 
     after: int = Field(0, ge=0, le=LARGEST_SEQUENCE)
+    type: EventType | None = None
+    source: Slug | None = None
+    kind: Kind | None = None
     limit: int = Field(50, ge=1, le=MOST)
+    wait: int = Field(0, ge=0, le=LONGEST_WAIT)
 
 
 class RetrievalRequest(_Query):
@@ -227,7 +290,8 @@ class Versions(_Answer):
 
 
 class Events(_Answer):
-    """A part of the event log. `next_after` is where to read on, also when nothing was there."""
+    """A part of the event log. `next_after` is where to read on, also when nothing was there: with a filter it is
+    behind all that was passed over, and a page without items is not always the end."""
 
     items: list[Event]
     next_after: int

@@ -4,12 +4,31 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from flask import Blueprint, Response, request
+from pydantic import BaseModel, Field
 
 from worker.errors import ReceiveError
 from worker.reports.build import json_text
 from worker.store.engine import UNAVAILABLE
 
 RETRY_AFTER_SECONDS = "5"
+
+
+class Mistake(BaseModel):
+    """One thing that is wrong with a request, and where."""
+
+    where: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """What is wrong, as RFC 9457 has it. `errors` lists the mistakes where they have places."""
+
+    type: str = Field("about:blank", json_schema_extra={"format": "uri-reference"})
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str
+    instance: str
+    errors: list[Mistake] = Field(default_factory=list)
 
 
 class Refused(Exception):
@@ -24,15 +43,13 @@ class Refused(Exception):
 
 def problem(status: int, detail: str, *, errors: Sequence[dict[str, str]] = ()) -> Response:
     """A problem document about the request that is being answered."""
-    document: dict[str, object] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": request.path,
-    }
-    if errors:
-        document["errors"] = list(errors)
+    document = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.path,
+        errors=[Mistake.model_validate(item) for item in errors],
+    ).model_dump(exclude=None if errors else {"errors"})
     answer = Response(json_text(document), status=status, content_type="application/problem+json")
     if status == HTTPStatus.UNAUTHORIZED:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="verisink"'

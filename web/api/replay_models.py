@@ -4,14 +4,21 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
-from web.api.models import LARGEST_INTEGER, MOST, ExternalId, Kind, Slug, Time
+from web.api.models import LARGEST_INTEGER, MOST, ExternalId, Kind, Place, Slug, Time
 from worker.domain.replays import MOST_IDS, ItemOutcome, ItemState, ReplayLevel, ReplayState
 
 
 class _Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ReplayPlace(Place):
+    """The replay that a path names."""
+
+    noun = "replay"
+    replay_id: UUID
 
 
 class ReplayRequest(_Asked):
@@ -27,12 +34,12 @@ class ReplayRequest(_Asked):
     error: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     lane: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     state: Annotated[str, StringConstraints(min_length=1, max_length=16)] | None = None
-    parked: bool = False
+    parked: StrictBool = False
     since: Time | None = None
     until: Time | None = None
-    all: bool = False
+    all: StrictBool = False
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] | None = None
-    plan: bool = False
+    plan: StrictBool = False
 
 
 class ReplaysQuery(_Asked):

@@ -4,6 +4,16 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from web.api.models import Place
+from worker.settings_sink import SinkName
+
+
+class SinkPlace(Place):
+    """The sink that a path names."""
+
+    noun = "sink"
+    name: SinkName
+
 
 class Sink(BaseModel):
     """How one sink stands. `state` is `active`, `held`, `away`, `refusing`, or `removed` from the settings."""

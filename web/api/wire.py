@@ -1,12 +1,14 @@
 """From a request to checked values, and from values to an answer: what all routes of the API share."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeVar
 
 from flask import Response, request
 from pydantic import BaseModel, ValidationError
 
-from web.api import models
+from web.api.models import Place
 from web.api.problems import Refused
 from web.receiver import read_body
 from worker.domain.model import ResourceKey, ResourceRef
@@ -20,16 +22,44 @@ LARGEST_BODY = 64 * 1024
 Model = TypeVar("Model", bound=BaseModel)
 
 
+@dataclass(slots=True)
+class Reply:
+    """What a route answers: a model, its status, further headers, and the tag that identifies it, if it has one."""
+
+    model: BaseModel
+    status: HTTPStatus = HTTPStatus.OK
+    headers: dict[str, str] = field(default_factory=dict)
+    tag: str | None = None
+
+    def response(self) -> Response:
+        """The model as JSON."""
+        made = Response(json_text(self.model.model_dump()), status=self.status, content_type="application/json")
+        made.headers.update(self.headers)
+        return made
+
+
 def query(model: type[Model]) -> Model:
     """What stands behind the `?`, checked. Raises Refused."""
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
-        raise bad(repeated[0], "is given more than once")
+        raise bad(storable(repeated[0][:64]), "is given more than once")
     return _validated(model, request.args.to_dict())
 
 
-def body(model: type[Model]) -> Model:
-    """The JSON body, checked. Raises Refused."""
+def place(model: type[Place], values: Mapping[str, str]) -> Place:
+    """What a path names, checked. Raises Refused, because what cannot be a name is the name of nothing."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        detail = "; ".join(f"{_where(item['loc'])}: {_what(item['msg'])}" for item in error.errors())
+        raise Refused(HTTPStatus.NOT_FOUND, f"there is no such {model.noun}: {detail}") from None
+
+
+def body(model: type[Model], *, may_be_bare: bool = False) -> Model:
+    """The JSON body, checked. With `may_be_bare`, a request without one is as good as an empty object. Raises
+    Refused."""
+    if may_be_bare and request.content_length in (None, 0) and "Transfer-Encoding" not in request.headers:
+        return _validated(model, {})
     if request.mimetype != "application/json":
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, as Content-Type: application/json")
     try:
@@ -62,16 +92,10 @@ def bad(where: str, detail: str) -> Refused:
 
 
 def key(source: str, kind: str, external_id: str) -> ResourceKey:
-    """A resource's name from a path. Raises Refused, because what cannot be a name is the name of nothing."""
-    try:
-        found = ResourceKey(source, ResourceRef(kind, external_id))
-    except ValueError as error:
-        raise Refused(HTTPStatus.NOT_FOUND, f"there is no such result: {error}") from None
-    if not models.SLUG.fullmatch(source):
-        raise Refused(HTTPStatus.NOT_FOUND, "there is no such source")
-    return found
+    """A resource's name from a path that was checked."""
+    return ResourceKey(source, ResourceRef(kind, external_id))
 
 
-def answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """The model as JSON."""
-    return Response(json_text(model.model_dump()), status=status, content_type="application/json")
+def answer(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Reply:
+    """The model as it is answered."""
+    return Reply(model, status)

@@ -189,18 +189,6 @@ def deliveries_of(session: Session, key: ResourceKey, *, limit: int) -> list[Rec
     return records(session, query.order_by(deliveries.c.received_at.desc(), deliveries.c.id.desc()).limit(limit))
 
 
-def event_list(session: Session, *, after: int, limit: int) -> list[Record]:
-    """The numbered events behind `after`, in order, as `v1_events` shows them."""
-    query = select(*_EVENT).where(events.c.sequence > after)
-    return records(session, query.order_by(events.c.sequence).limit(limit))
-
-
-def newest_events(session: Session, *, limit: int) -> list[Record]:
-    """The last numbered events, in order."""
-    query = select(*_EVENT).where(events.c.sequence.is_not(None))
-    return records(session, query.order_by(events.c.sequence.desc()).limit(limit))[::-1]
-
-
 def events_of(session: Session, key: ResourceKey, *, limit: int) -> list[Record]:
     """The last numbered events of one resource, in order."""
     query = select(*_EVENT).where(
