@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import Shell
 from tests.support.receiver import receiving
 from tests.support.services import free_port, redis_client
+from worker.cli import checks
 
 NAME = "VERISINK_SINKS__DECISIONS__"
 
@@ -108,3 +109,26 @@ def test_a_file_is_fine_if_its_folder_is_there_and_it_is_one(lonely, tmp_path):
     found = checked(lonely, TYPE="file", PATH=str(tmp_path / "missing" / "events"))
 
     assert found["detail"] == f"{tmp_path / 'missing'} is no folder that may be written"
+
+
+class Broken:
+    """A sink of another package, whose look raises what it likes."""
+
+    name, at_once, call_seconds, closed = "broken", 1, 1.0, False
+
+    def deliver(self, events):
+        raise NotImplementedError
+
+    def check(self):
+        raise RuntimeError("canary")
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_look_that_goes_wrong_is_one_line_of_many():
+    sink = Broken()
+    [found] = checks._sink("sink broken", sink)
+
+    assert (found.state, found.detail) == ("fail", "looking at it raised RuntimeError")
+    assert sink.closed

@@ -42,8 +42,12 @@ def test_events_arrive_in_order_and_genuine(sqlite_database, webhook):
     assert [event["id"] for event in events] == [post.headers["webhook-id"] for post in posts.got]
 
 
+def silent(server, _):
+    server.stop.wait(30)
+
+
 def test_a_receiver_that_is_silent_delays_nobody_else(sqlite_database, webhook):
-    with serving(lambda server, _: server.stop.wait(30)) as server:
+    with serving(silent) as server:
         other = Sink("other", at_once=100)
         publisher = Publisher(sqlite_database, [webhook(server.url), other])
         publisher.start()

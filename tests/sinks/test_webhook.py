@@ -12,7 +12,7 @@ from tests.support.receiver import TAKEN, event, receiving
 from tests.support.talk import OK, serving
 from worker.clock import monotonic
 from worker.sinks.base import EventRefused, SinkDisabled, TryLater
-from worker.sinks.webhook import ReceiverAway, Redirected
+from worker.sinks.webhook import BadAnswer, NoConnection, ReceiverAway, Redirected, TimedOut
 
 HOST = "receiver.example"
 
@@ -94,6 +94,8 @@ def test_refusals_are_told_apart(webhook, line, raised):
         webhook(posts.url).deliver([event()])
 
     assert str(refusal.value) == f"the receiver answered {line[:3].decode()}"
+    if isinstance(refusal.value, ReceiverAway):
+        assert refusal.value.http_status == int(line[:3])
 
 
 def test_nothing_of_an_answer_but_its_status_is_repeated(webhook):
@@ -160,7 +162,7 @@ def interim(server, connection):
 def test_the_whole_call_has_one_limit(webhook, answer):
     with receiving(answer) as posts:
         begun = monotonic()
-        with pytest.raises(ReceiverAway, match="no answer: "):
+        with pytest.raises(TimedOut, match="no answer: "):
             webhook(posts.url, seconds=SHORT).deliver([event()])
 
         assert SHORT <= monotonic() - begun < SHORT + 1
@@ -198,7 +200,7 @@ def test_what_is_no_answer_takes_nothing(webhook, answer):
     def talk(server, connection):
         server.send(connection, answer)
 
-    with receiving(talk) as posts, pytest.raises(ReceiverAway):
+    with receiving(talk) as posts, pytest.raises(BadAnswer):
         webhook(posts.url).deliver([event()])
 
 
@@ -249,7 +251,7 @@ def test_over_tls_to_the_address_that_was_judged_under_the_name(webhook, authori
 def test_a_certificate_for_another_name_or_of_another_authority_is_refused(webhook, authority):
     other, client = contexts(authority, "other.example")
     for tls in (other, contexts(trustme.CA(), HOST)[0]):
-        with receiving(tls=tls) as posts, pytest.raises(ReceiverAway, match="no answer: ConnectError"):
+        with receiving(tls=tls) as posts, pytest.raises(NoConnection, match="no answer: ConnectError"):
             webhook(f"https://{HOST}:{posts.port}", tls=client, resolver=lambda *_: ["127.0.0.1"]).deliver([event()])
         assert posts.got == []
 

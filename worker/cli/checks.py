@@ -214,6 +214,8 @@ def _sink(name: str, sink: Sink) -> Iterator[Check]:
             yield Check(name, OK, sink.check())
     except CannotDeliver as error:
         yield Check(name, FAIL if error.fails else WARN, str(error), error.todo)
+    except Exception as error:  # noqa: BLE001 - a sink of another package may raise anything
+        yield Check(name, FAIL, f"looking at it raised {type(error).__name__}", "ask whoever made this type of sink")
     finally:
         sink.close()
 
