@@ -64,13 +64,15 @@ def eventually(look: Callable[[], Found | None], what: str, seconds: float = PAT
 class Child:
     """One process and what it wrote. Its standard error is the log."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, environ: Mapping[str, str], cwd: Path = ROOT
+    ) -> None:
         self.name = name
         self._output, self._log = folder / f"{name}.out", folder / f"{name}.log"
         with self._output.open("wb") as output, self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command],
-                cwd=ROOT,
+                cwd=cwd,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -193,15 +195,15 @@ class Installation:
         """`verisink <arguments>`, started and not waited for."""
         return self.start_program(arguments[0], [sys.executable, "-m", "web.main", *arguments], **environ)
 
-    def start_program(self, name: str, command: Sequence[str], **environ: str) -> Child:
-        """Another program with the same settings."""
-        child = Child(f"{name}-{len(self.children)}", command, self.folder, {**self.environ, **environ})
+    def start_program(self, name: str, command: Sequence[str], cwd: Path = ROOT, **environ: str) -> Child:
+        """Another program with the same settings. A Python that is told `-m` looks for its modules in `cwd` first."""
+        child = Child(f"{name}-{len(self.children)}", command, self.folder, {**self.environ, **environ}, cwd)
         self.children.append(child)
         return child
 
-    def up(self, **environ: str) -> Child:
+    def up(self, *options: str, **environ: str) -> Child:
         """`verisink up`, once it says that it is ready."""
-        child = self.start("up", "--json", **environ)
+        child = self.start("up", "--json", *options, **environ)
         ready = child.ready(lambda: child.output.partition("\n")[0])
         child.url = json.loads(ready)["url"]
         return child
