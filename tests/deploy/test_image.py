@@ -6,8 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -91,14 +91,22 @@ def test_its_health_check_asks_the_process_in_it(simulator: Simulator, tmp_path:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Path]:
+def place() -> Iterator[Path]:
+    """A folder that other users may enter. Below pytest's own they may not, and each run of pytest sees to that."""
+    folder = Path(tempfile.mkdtemp(prefix="verisink-image-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def program(place: Path) -> Iterator[Path]:
     """What the image has of Verisink, in a folder that nobody may write: made as the Dockerfile makes it."""
-    source, built, program = tmp_path / "src", tmp_path / "built", tmp_path / "program"
+    source, built, program = place / "src", place / "built", place / "program"
     source.mkdir()
     for name in copied():
-        place = ROOT / name
-        take = shutil.copytree if place.is_dir() else shutil.copyfile
-        take(place, source / name)
+        take = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        take(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run(
         [*pip, "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", built, source],
@@ -139,15 +147,14 @@ def readable_python() -> bool:
 
 @pytest.mark.flow
 def test_what_it_has_serves_a_webhook_without_privileges_and_without_writing(
-    program: Path, simulator: Simulator, tmp_path: Path
+    program: Path, simulator: Simulator, place: Path
 ):
     if not readable_python():
         pytest.skip("this Python may not be run by an unprivileged user")
-    with Installation(tmp_path / "state", simulator.credentials, simulator.url) as installation:
+    with Installation(place / "state", simulator.credentials, simulator.url) as installation:
         if as_root():
             for path in (installation.folder, installation.config):
                 os.chown(path, USER, USER)
-            _let_through(tmp_path)
         origin = [sys.executable, "-c", "import worker; print(worker.__file__)"]
         found = subprocess.run(without_privileges(origin), cwd=program, capture_output=True, check=True, timeout=60)
         assert Path(found.stdout.decode().strip()).is_relative_to(program)
@@ -164,15 +171,6 @@ def test_what_it_has_serves_a_webhook_without_privileges_and_without_writing(
             assert_nothing_lost(running)
         installation.show()
         assert child.stop() == 0
-
-
-def _let_through(place: Path) -> None:
-    """Open the way to a folder: those of tests are closed to other users."""
-    for folder in (place, *place.parents):
-        with suppress(PermissionError):
-            folder.chmod(folder.stat().st_mode | 0o011)
-        if folder.name.startswith("pytest-of-"):
-            return
 
 
 def _written_places(child: Child) -> set[Path]:
