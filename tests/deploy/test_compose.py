@@ -3,9 +3,11 @@
 import re
 
 import pytest
+from pydantic import BaseModel
 
 from tests.deploy.files import DEPLOY, IMAGE, WORKER_GRACE, at, documents, items, mapping
 from web.serving import WEB_GRACE_SECONDS
+from worker.settings import Settings, SinkSettings, Source, load
 from worker.settings_text import PREFIX, SECRET_KEYS
 
 [COMPOSE] = documents(DEPLOY / "compose.yaml")
@@ -49,7 +51,9 @@ def test_secrets_are_files():
             if setting in SECRET_KEYS:
                 assert re.fullmatch(r"redis://redis:6379/\d", str(value)), f"{name}: {key}"
             assert "password" not in setting or key.endswith("_FILE"), f"{name}: {key}"
-    named = {str(secret) for name in SERVICES for secret in (service(name).get("secrets") or [])}  # type: ignore[union-attr]
+    named = {
+        str(secret) for name in SERVICES if "secrets" in service(name) for secret in items(service(name), "secrets")
+    }
     assert named == set(mapping(COMPOSE, "secrets"))
     assert all(str(at(COMPOSE, "secrets", name, "file")).startswith("./secrets/") for name in named)
 
@@ -83,3 +87,21 @@ def test_only_the_receiver_is_reached_and_only_from_this_machine():
     assert at(COMPOSE, "networks", "inside", "internal") is True
     for name in ("migrate", "postgres", "redis"):
         assert service(name)["networks"] == ["inside"]
+
+
+def secret_fields(model: type[BaseModel]) -> set[str]:
+    return {name for name, field in model.model_fields.items() if "SecretStr" in str(field.annotation)}
+
+
+@pytest.mark.parametrize("model", [Settings, Source, SinkSettings])
+def test_every_secret_can_be_a_file(model):
+    """A secret that must be a value ends in the environment, or in a file that is shown to more people."""
+    assert secret_fields(model)
+    assert secret_fields(model) <= SECRET_KEYS
+
+
+def test_a_secret_is_read_from_the_file_that_compose_mounts(tmp_path):
+    (tmp_path / "database_url").write_text("postgresql://verisink:pass@postgres/verisink\n")
+    environ = {f"{PREFIX}DATABASE_URL_FILE": str(tmp_path / "database_url")}
+    found = load(environ, tmp_path).database_url.get_secret_value()
+    assert found == "postgresql+psycopg://verisink:pass@postgres/verisink"

@@ -82,12 +82,12 @@ def test_its_health_check_asks_the_process_in_it(simulator: Simulator, tmp_path:
     with Installation(tmp_path / "one", simulator.credentials, simulator.url) as installation:
         child = installation.up()
         check = [sys.executable, *command[1:]]
-        port = {"VERISINK_PORT": str(installation.port)}
-        assert installation.start_program("check", check, **port).wait() == 0
+        port = str(installation.port)
+        assert installation.start_program("check", check, VERISINK_PORT=port).wait() == 0
         # Some platforms say the port without the prefix.
-        assert installation.start_program("check", check, PORT=port["VERISINK_PORT"]).wait() == 0
+        assert installation.start_program("check", check, PORT=port).wait() == 0
         assert child.stop() == 0
-        assert installation.start_program("check", check, **port).wait() == 1
+        assert installation.start_program("check", check, VERISINK_PORT=port).wait() == 1
 
 
 @pytest.fixture
@@ -109,14 +109,19 @@ def program(place: Path) -> Iterator[Path]:
         take(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run(
-        [*pip, "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", built, source],
+        [
+            *pip,
+            *["wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir"],
+            str(built),
+            str(source),
+        ],
         check=True,
         timeout=100,
     )
     [wheel] = built.glob("verisink-*.whl")
     assert wheel.name.startswith(f"verisink-{VERSION}-")
     shutil.unpack_archive(wheel, program, "zip")
-    compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", program]
+    compiled = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(program)]
     subprocess.run(compiled, check=True, timeout=100)
     everything = [program, *program.rglob("*")]
     for path in everything:
