@@ -62,8 +62,8 @@ def serve_embedded(settings: Settings, on_ready: OnReady, *, receives: bool = Tr
         try:
             worker.start()
             runtime.watch(worker.restart)
-            app = create_app(runtime, {"worker": partial(_worker_trouble, worker)}, receives=receives)
-            _serve(settings, app, on_ready, listener)
+            site = create_app(runtime, {"worker": partial(_worker_trouble, worker)}, receives=receives)
+            _serve(settings, site, on_ready, listener)
         finally:
             runtime.stop_working()
             worker.stop(worker_grace(settings))
@@ -96,8 +96,8 @@ def serve_receiver(settings: Settings, listener: socket.socket, *, receives: boo
         # Providers are better told 503 than left without an answer.
         log.warning("receiver_without_database", error=type(error).__name__)
     try:
-        app = create_app(runtime, receives=receives)
-        _serve(settings, app, lambda url: log.info("receiver_ready", url=url), listener)
+        site = create_app(runtime, receives=receives)
+        _serve(settings, site, lambda url: log.info("receiver_ready", url=url), listener)
     finally:
         runtime.close()
 
@@ -196,8 +196,8 @@ def _worker_trouble(worker: EmbeddedWorker) -> str | None:
     return None if worker.alive() else "the embedded worker is restarting"
 
 
-def _serve(settings: Settings, app: Flask, on_ready: OnReady, listener: socket.socket) -> None:
-    server = serve(app, listener=listener, threads=settings.web_threads, body_limit=body_limit(settings))
+def _serve(settings: Settings, site: Flask, on_ready: OnReady, listener: socket.socket) -> None:
+    server = serve(site, listener=listener, threads=settings.web_threads, body_limit=body_limit(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     garbage.settle()

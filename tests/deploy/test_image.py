@@ -107,14 +107,9 @@ def program(place: Path) -> Iterator[Path]:
     for name in copied():
         take = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         take(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--wheel-dir", str(built)]
     subprocess.run(
-        [
-            *pip,
-            *["wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir"],
-            str(built),
-            str(source),
-        ],
+        [*pip, "--no-build-isolation", "--no-deps", "--no-index", str(source)],
         check=True,
         timeout=100,
     )
@@ -164,7 +159,7 @@ def test_what_it_has_serves_a_webhook_without_privileges_and_without_writing(
         found = subprocess.run(without_privileges(origin), cwd=program, capture_output=True, check=True, timeout=60)
         assert Path(found.stdout.decode().strip()).is_relative_to(program)
         command = without_privileges([sys.executable, "-m", "web.main", "up"])
-        child = installation.start_program("image", command, program, PYTHONDONTWRITEBYTECODE="1")
+        child = installation.start_program_in(program, "image", command, PYTHONDONTWRITEBYTECODE="1")
         child.ready(lambda: answers(installation.url + "/readyz"))
         assert _written_places(child) == {installation.folder}
         assert not as_root() or psutil.Process(child.pid).uids().effective == USER

@@ -195,9 +195,13 @@ class Installation:
         """`verisink <arguments>`, started and not waited for."""
         return self.start_program(arguments[0], [sys.executable, "-m", "web.main", *arguments], **environ)
 
-    def start_program(self, name: str, command: Sequence[str], cwd: Path = ROOT, **environ: str) -> Child:
-        """Another program with the same settings. A Python that is told `-m` looks for its modules in `cwd` first."""
-        child = Child(f"{name}-{len(self.children)}", command, self.folder, {**self.environ, **environ}, cwd)
+    def start_program(self, name: str, command: Sequence[str], **environ: str) -> Child:
+        """Another program with the same settings."""
+        return self.start_program_in(ROOT, name, command, **environ)
+
+    def start_program_in(self, folder: Path, name: str, command: Sequence[str], **environ: str) -> Child:
+        """The same in another folder, in which a Python that is told `-m` looks for its modules first."""
+        child = Child(f"{name}-{len(self.children)}", command, self.folder, {**self.environ, **environ}, folder)
         self.children.append(child)
         return child
 

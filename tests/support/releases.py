@@ -20,7 +20,7 @@ class Release:
     def start(self, installation: Installation, *arguments: str, **environ: str) -> Child:
         """`verisink <arguments>` of this release. Started in its folder, it and its children find its modules first."""
         command = [sys.executable, "-m", "web.main", *arguments]
-        return installation.start_program(f"old-{arguments[0]}", command, self.folder, **environ)
+        return installation.start_program_in(self.folder, f"old-{arguments[0]}", command, **environ)
 
     def revisions(self) -> list[str]:
         """The migrations of this release, oldest first."""
