@@ -12,7 +12,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from tests.flow.conftest import Install
-from tests.support.evidence import Flow, assert_nothing_lost, flow, rows
+from tests.support.evidence import Flow, assert_nothing_lost, flow
 from tests.support.processes import Child, answers, eventually
 from tests.support.releases import Release
 from tests.support.services import free_port
@@ -29,7 +29,7 @@ SINK: Mapping[str, str] = {
     "VERISINK_SINKS__ALL__TYPE": "redis_stream",
     "VERISINK_SINKS__ALL__STREAM": STREAM,
 }
-RATE = 20.0
+RATE = 12.0
 """Webhooks a second while the deploy goes on: more than one of them is at every step of each process at any time."""
 
 TROUBLE = re.compile(r"Traceback|\b(?:Programming|Integrity|Operational|Data|Internal|NotSupported)Error\b")
@@ -83,11 +83,16 @@ def assert_delivered(running: Flow, redis_url: str) -> None:
     assert delivered() == wanted
 
 
+# Seven starts of processes, one after the other, and their ends: a busy machine needs more than a test's usual time.
+@pytest.mark.timeout(300)
 def test_nothing_is_lost_while_a_new_release_is_deployed(
     postgres_url: str, redis_url: str, install: Install, simulator: Simulator, previous: Release
 ):
     installation = install(database_url=postgres_url, broker_url=redis_url)
-    assert previous.start(installation, "migrate").wait() == 0
+    first = previous.start(installation, "migrate", "--json")
+    assert first.wait() == 0
+    # Else today's code, which is installed in this Python as well, would have run.
+    assert json.loads(first.output)["after"] == head_of(previous)
     old = [previous.start(installation, command, **SINK) for command in ("web", "worker")]
     started(old[0], old[1], installation.url)
     port = free_port()
@@ -99,38 +104,28 @@ def test_nothing_is_lost_while_a_new_release_is_deployed(
     ):
         sending = pool.submit(traffic, to_old, None, 5, stop)
         try:
-            acknowledged(to_old, 30)
+            acknowledged(to_old, 20)
 
             migration = installation.run("migrate", "--json")
 
             assert migration.process.returncode == 0, migration.log
             assert json.loads(migration.output)["after"] == schema.head()
-            acknowledged(to_old, len(to_old.notifier.acknowledged()) + 20)
+            acknowledged(to_old, len(to_old.notifier.acknowledged()) + 10)
             assert answers(installation.url + "/readyz"), "old receivers stay in the balancer"
 
             new = [installation.start(command, VERISINK_PORT=str(port), **SINK) for command in ("web", "worker")]
             started(new[0], new[1], new_url)
-            traffic(to_new, 30, 6)
+            traffic(to_new, 20, 6)
         finally:
             stop.set()
         sending.result()
         ended(old[1], old[0])
-        traffic(to_new, 20, 7)
+        traffic(to_new, 15, 7)
         for running in (to_old, to_new):
             assert_nothing_lost(running)
         assert_delivered(to_new, redis_url)
     ended(new[1], new[0])
     assert_no_trouble([*old, *new])
-
-
-def test_old_processes_run_their_own_code(install: Install, previous: Release, postgres_url: str):
-    """Else the test above would prove nothing: today's code is installed in this Python."""
-    installation = install(database_url=postgres_url)
-    assert previous.start(installation, "migrate").wait() == 0
-    assert rows(postgres_url, "SELECT version_num FROM alembic_version") == [{"version_num": head_of(previous)}]
-    help_text = previous.start(installation, "up", "--help")
-    assert help_text.wait() == 0
-    assert "--receive-only" not in help_text.output
 
 
 def test_old_processes_that_are_started_after_the_migration_refuse(
