@@ -1,5 +1,7 @@
 """Migrations are compatible with the release before: its code runs on today's schema, so they only add."""
 
+import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Inspector, inspect, text
 
 from tests.store import databases
-from tests.support.releases import Release
+from tests.support.releases import WHEELS, Release
 from worker.store import schema
 from worker.store.engine import Database
 
@@ -144,3 +146,10 @@ def test_released_migrations_are_never_changed(previous):
     for name in previous.revisions():
         released = previous.folder / "migrations" / "versions" / name
         assert released.read_bytes() == Path(schema.MIGRATIONS, "versions", name).read_bytes(), name
+
+
+def test_a_released_wheel_is_the_one_that_its_page_names():
+    page = (WHEELS / "README.md").read_text("utf-8")
+    wheels = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in WHEELS.glob("*.whl")}
+    assert wheels
+    assert dict(re.findall(r"^\| `(\S+\.whl)` \| `[0-9a-f]{40}` \| `([0-9a-f]{64})` \|$", page, re.MULTILINE)) == wheels
