@@ -65,7 +65,7 @@ def test_a_sink_is_held_and_released_by_hand(shell, database, served):
     result = shell.run("sinks", "release", "decisions")
     assert (result.exit_code, "2 events are waiting" in result.stdout) == (0, True)
     assert shell.json("sinks", "release", "decisions")["sink"]["state"] == "active"
-    assert "neither held nor away" in shell.run("sinks", "release", "decisions").stdout
+    assert "neither held nor waited for" in shell.run("sinks", "release", "decisions").stdout
     assert audits(database) == [(operator(), f"sink.{deed}", "decisions") for deed in ("hold", "release")]
 
 

@@ -126,8 +126,10 @@ def test_what_is_refused_for_days_is_given_up_and_what_follows_goes_on(database)
     numbered(database, 1, 1, 2)
     sink = Picky(1)
     served = deliverer(database, sink, retry=timedelta(hours=72))
-    served.serve()
+    for _ in range(settle.TRIES_BEFORE_GIVING_UP - 1):
+        serve(database, served)
     days_pass(database)
+    assert undelivered(database) == [1, 2]
 
     with capture_logs() as logs:
         serve(database, served)
@@ -211,6 +213,40 @@ def test_only_so_many_events_are_set_aside(database, monkeypatch):
     sink.bad.clear()
     serve(database, served)
     assert sink.taken == [1, 2, 3, 4]
+
+
+def test_an_event_that_waits_and_breaks_the_receiver_does_not_always_come_first(database):
+    numbered(database, 1, 2)
+    sink = Picky(1)
+    served = deliverer(database, sink)
+    served.serve()
+    numbered(database, 3)
+    sink.error = ConnectionError("canary")
+
+    assert serve(database, served) is False
+    with database.write() as session:
+        session.execute(update(states).values(due_at=None))
+    assert served.serve() is True
+
+    assert sink.taken == [2, 3]
+    assert undelivered(database) == [1]
+    assert status(database).state == "refusing"
+
+
+def test_a_release_ends_the_pauses_of_what_was_refused(database):
+    numbered(database, 1)
+    sink = Picky(1)
+    served = deliverer(database, sink)
+    served.serve()
+    sink.bad.clear()
+
+    with database.write() as session:
+        assert sinks.release(session, "sink", database_time(session)) is True
+    served.serve()
+
+    assert sink.taken == [1]
+    with database.write() as session:
+        assert sinks.release(session, "sink", database_time(session)) is False
 
 
 @pytest.mark.parametrize(

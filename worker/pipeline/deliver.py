@@ -176,14 +176,14 @@ class Deliverer:
         """Serve, and return how soon to look again by itself."""
         try:
             look = self._serve()
+            if look is _Look.TAKEN_BY_ANOTHER:
+                return self._wait_for_another()
         except UNAVAILABLE as error:
             log.warning("delivery_postponed", sink=self.sink.name, error=type(error).__name__)
             # The sweep wakes this thread again.
             return None
-        if look is _Look.TAKEN_BY_ANOTHER:
-            return self._wait_for_another()
         self._again = AGAIN_SECONDS
-        if look in (_Look.FAILED, _Look.RESTING):
+        if look in (_Look.FAILED, _Look.RESTING) and not self._left_alone:
             return max(self._rests_until - monotonic(), 0.0)
         return None
 
