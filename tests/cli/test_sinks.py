@@ -122,8 +122,8 @@ def test_a_stretch_of_time_is_found_by_its_numbers(database):
 
     def found(since, until, position=20, limit=100):
         with database.read() as session:
-            times = [None if hours is None else now + timedelta(hours=hours) for hours in (since, until)]
-            return [item.sequence for item in sent_again.happened(session, *times, position, limit)]
+            first, last = (None if hours is None else now + timedelta(hours=hours) for hours in (since, until))
+            return [item.sequence for item in sent_again.happened(session, first, last, position, limit)]
 
     assert found(5, 8) == [6, 7, 8]
     assert found(None, 2) == [1, 2]

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event, update
 from structlog.testing import capture_logs
 
-from tests.pipeline.outlets import Sink, end_rests, happen
+from tests.pipeline.outlets import Sink, end_rests, happen, wait_until
 from tests.store.play import number_all, rows
 from worker.domain.states import UndeliveredState
 from worker.pipeline import deliver, hand_over, settle
@@ -116,7 +116,7 @@ def test_the_pauses_of_a_refused_event_grow(database):
         [row] = rows(database, undelivered_events)
         pauses.append(round((row.due_at - standing(database).now).total_seconds()))
 
-    assert row.attempts == 14
+    assert [row.attempts for row in rows(database, undelivered_events)] == [14]
     assert 0 < pauses[0] <= 5
     assert pauses == sorted(pauses)
     assert 1500 < pauses[-1] <= 3600
@@ -357,9 +357,7 @@ def test_where_a_sink_begins_is_decided_when_its_worker_starts(database):
     sink = Sink()
     served = deliverer(database, sink, from_now=True)
     served.start()
-    end = deliver.monotonic() + 10
-    while standing(database).position is None:
-        assert deliver.monotonic() < end
+    wait_until(lambda: standing(database).position is not None)
     numbered(database, 2)
 
     served.wake()
