@@ -21,6 +21,12 @@ from worker.store.sink_tables import undelivered_events
 from worker.store.tables import audit_entries, event_deliveries, events, leases
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """No pause is over before a busy machine has looked at it."""
+    monkeypatch.setattr(settle, "FIRST_REFUSED_PAUSE", 60.0)
+
+
 class Picky(Sink):
     """Raises `error` for the events whose numbers are in `bad`."""
 
@@ -108,6 +114,7 @@ def test_a_refused_event_stops_only_what_is_about_the_same_resource(database, at
 
 
 def test_the_pauses_of_a_refused_event_grow(database):
+    first = settle.FIRST_REFUSED_PAUSE
     numbered(database, 1)
     served = deliverer(database, Picky(1))
     pauses = []
@@ -117,8 +124,8 @@ def test_the_pauses_of_a_refused_event_grow(database):
         pauses.append(round((row.due_at - standing(database).now).total_seconds()))
 
     assert [row.attempts for row in rows(database, undelivered_events)] == [14]
-    assert 0 < pauses[0] <= 5
-    assert pauses == sorted(pauses)
+    assert 0 < pauses[0] <= first
+    assert pauses[:5] == sorted(pauses[:5])
     assert 1500 < pauses[-1] <= 3600
 
 
@@ -250,7 +257,7 @@ def test_a_release_ends_the_pauses_of_what_was_refused(database):
 
 
 @pytest.mark.parametrize(
-    ("asked", "least", "most"), [(120, 119, 121), (1e9, LONGEST_ASKED - 2, LONGEST_ASKED), (0, 0, 1)]
+    ("asked", "least", "most"), [(120, 110, 120), (1e9, LONGEST_ASKED - 10, LONGEST_ASKED), (0, 0, 1)]
 )
 def test_a_sink_that_asks_for_a_pause_gets_it_within_reason(database, asked, least, most):
     numbered(database, 1)
