@@ -116,6 +116,8 @@ def test_the_summary_shows_no_secret(tmp_path):
             "types": [],
             "sources": [],
             "kinds": ["inquiry", "report/watchlist"],
+            "retry_hours": 72,
+            "start": "beginning",
             "url": "redis://redis:6379/0",
             "stream": "verisink:events",
             "max_length": 100_000,

@@ -75,13 +75,13 @@ def hold(name: str, reason: str, as_json: bool) -> None:
 @json_option
 @guarded
 def release(name: str, reason: str | None, as_json: bool) -> None:
-    """Deliver to a sink again, in order: ends a hold of any kind, and the pause of a sink that is away."""
+    """Deliver to a sink again, in order: ends a hold of any kind, and the pauses of what failed."""
     with opened() as runtime:
         with runtime.database.write() as session:
             changed = operate_sinks.release(session, runtime.settings, name, actor=operator(), reason=reason)
         found = _standing(runtime, name)
     released = f"{name} is released; {found.lag + found.waiting} events are waiting"
-    _say(found, changed, released if changed else f"{name} was neither held nor away", as_json=as_json)
+    _say(found, changed, released if changed else f"{name} was neither held nor waited for", as_json=as_json)
 
 
 @sinks.command(epilog="Example: verisink sinks resend decisions --given-up")

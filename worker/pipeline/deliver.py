@@ -92,7 +92,7 @@ class Deliverer:
         self._terms = terms or Terms()
         self._holder = holder
         self._lease = sinks.lease_name(sink.name)
-        self._lasting = timedelta(seconds=sink.call_seconds + RENEW_SECONDS + SPARE_SECONDS)
+        self._lasting = timedelta(seconds=_call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
@@ -176,14 +176,14 @@ class Deliverer:
         """Serve, and return how soon to look again by itself."""
         try:
             look = self._serve()
+            if look is _Look.TAKEN_BY_ANOTHER:
+                return self._wait_for_another()
         except UNAVAILABLE as error:
             log.warning("delivery_postponed", sink=self.sink.name, error=type(error).__name__)
             # The sweep wakes this thread again.
             return None
-        if look is _Look.TAKEN_BY_ANOTHER:
-            return self._wait_for_another()
         self._again = AGAIN_SECONDS
-        if look in (_Look.FAILED, _Look.RESTING):
+        if look in (_Look.FAILED, _Look.RESTING) and not self._left_alone:
             return max(self._rests_until - monotonic(), 0.0)
         return None
 
@@ -299,6 +299,11 @@ class Deliverer:
             since = standing.away_since or standing.now
             seconds = round((standing.now - since).total_seconds(), 1)
             log.info("sink_recovered", sink=name, failures=standing.failures, seconds=seconds)
+
+
+def _call_seconds(sink: Sink) -> float:
+    # Sinks of other packages that were written for the release before do not say it, and were told to stay below this.
+    return float(getattr(sink, "call_seconds", 3.0))
 
 
 class _Leading:

@@ -54,11 +54,17 @@ class HandOver:
         for item in some:
             if item.resource in stopped:
                 continue
+            self._go_on()
             try:
-                self._call([item.item])
-            except EventRefused as error:
+                self._give([item.item])
+            except SinkDisabled:
+                raise
+            except Exception as error:
+                # Also one that is the whole sink's: else an event that breaks the receiver would always come first.
                 self.refused.append((item, error_text(error)))
                 stopped.add(item.resource)
+                if not isinstance(error, EventRefused):
+                    raise
             else:
                 self.arrived.append(item)
                 self.in_a_row = 0
@@ -114,6 +120,9 @@ class HandOver:
 
     def _call(self, some: Sequence[NumberedEvent]) -> None:
         self._go_on()
+        self._give(some)
+
+    def _give(self, some: Sequence[NumberedEvent]) -> None:
         self.offered = some[-1].sequence
         events = [cloud_event(item.event, item.id, item.sequence, item.occurred_at) for item in some]
         try:

@@ -33,7 +33,8 @@ LONGEST_ASKED = 3600.0
 """A sink may ask for a pause, and gets no longer one than this, because a mistaken answer must not stop it for days."""
 
 TRIES_BEFORE_GIVING_UP = 5
-"""A worker that was stopped for days gives up nothing before it has tried so often itself."""
+"""Nothing is given up after fewer: a worker that was stopped for days, and comes back before the sink does, has only
+begun to try."""
 
 ACTOR = "verisink"
 """Who holds a sink that asked for it."""
@@ -118,7 +119,7 @@ def _settle_refused(session: Session, sink: str, done: HandOver, now: datetime, 
         attempts = item.attempts + 1
         seconds = pause(attempts, FIRST_REFUSED_PAUSE, LONGEST_REFUSED_PAUSE)
         refused = Refused(item.item, attempts, error, since, now + timedelta(seconds=seconds))
-        if now - since >= terms.retry and attempts > 1:
+        if now - since >= terms.retry and attempts >= TRIES_BEFORE_GIVING_UP:
             undelivered.give_up_waiting(session, sink, refused, now)
             given_up += 1
         else:

@@ -8,9 +8,24 @@ no event appears behind a number that was seen.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, exists, false, func, literal_column, or_, select, true, update
+from sqlalchemy import (
+    BindParameter,
+    Row,
+    Select,
+    String,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from worker.domain.events import Event
@@ -141,23 +156,27 @@ class Look:
 
 def look(session: Session, sink: str, limit: int) -> Look:
     """What `sink` has not got yet. One statement, of as many columns as a read of the events needs and one."""
-    after = select(cursors.c.value).where(cursors.c.name == sink_cursor(sink)).scalar_subquery()
+    rows = session.execute(_look(limit), {"sink": sink, "cursor": sink_cursor(sink)}).all()
+    return Look([numbered(row) for row in rows if row.sequence is not None], bool(rows[0].troubled))
+
+
+@lru_cache(maxsize=8)
+def _look(limit: int) -> Select[*tuple[Any, ...]]:
+    """The statement, made once: to make it takes longer than to ask it, and it is asked with each batch."""
+    name: BindParameter[str] = bindparam("sink", type_=String)
+    after = select(cursors.c.value).where(cursors.c.name == bindparam("cursor")).scalar_subquery()
+    waiting = (undelivered_events.c.sink == name, undelivered_events.c.state == UndeliveredState.WAITING)
     troubled = or_(
         after.is_(None),
-        exists(select(sink_states.c.sink).where(sink_states.c.sink == sink, sink_states.c.failures > 0)),
-        exists(
-            select(undelivered_events.c.sequence).where(
-                undelivered_events.c.sink == sink, undelivered_events.c.state == UndeliveredState.WAITING
-            )
-        ),
+        exists(select(sink_states.c.sink).where(sink_states.c.sink == name, sink_states.c.failures > 0)),
+        exists(select(undelivered_events.c.sequence).where(*waiting)),
     )
     # The answer is there when no event is: that is what the outer join is for.
     state = select(troubled.label("troubled")).subquery()
     unread = select(*events.c).where(events.c.sequence > func.coalesce(after, 0))
-    some = unread.order_by(events.c.sequence).limit(limit).subquery()
-    query = select(state.c.troubled, *some.c).select_from(state.outerjoin(some, true())).order_by(some.c.sequence)
-    rows = session.execute(query).all()
-    return Look([numbered(row) for row in rows if row.sequence is not None], bool(rows[0].troubled))
+    # Written out, because PostgreSQL takes a limit that it does not know for a tenth of the table.
+    some = unread.order_by(events.c.sequence).limit(literal_column(str(limit))).subquery()
+    return select(state.c.troubled, *some.c).select_from(state.outerjoin(some, true())).order_by(some.c.sequence)
 
 
 def behind(session: Session, sinks: Iterable[str]) -> frozenset[str]:

@@ -115,24 +115,32 @@ def hold(session: Session, sink: str, reason: str, now: datetime) -> bool:
 
 
 def release(session: Session, sink: str, now: datetime) -> bool:
-    """End the hold, and the pause of a sink that is away; false if it was neither. What waits for it is due at once,
-    because whoever releases a sink has mended what failed, and its time to be given up begins anew."""
-    changed = session.execute(
+    """End the hold, and the pauses of a sink that is away and of events that it refused; false if there was nothing to
+    end. What waits for it is due at once, because whoever releases a sink has mended what failed."""
+    was_held = session.execute(
         update(sink_states)
-        .where(
-            sink_states.c.sink == sink,
-            (sink_states.c.held_at.is_not(None)) | (sink_states.c.due_at.is_not(None)),
-        )
-        .values(held_at=None, hold_reason=None, due_at=None)
+        .where(sink_states.c.sink == sink, sink_states.c.held_at.is_not(None))
+        .values(held_at=None, hold_reason=None)
+        .returning(sink_states.c.sink)
+    ).first()
+    rested = session.execute(
+        update(sink_states)
+        .where(sink_states.c.sink == sink, sink_states.c.due_at > now)
+        .values(due_at=None)
         .returning(sink_states.c.sink)
     ).first()
     waiting = (undelivered_events.c.sink == sink, undelivered_events.c.state == UndeliveredState.WAITING)
-    session.execute(delete(leases).where(leases.c.name == lease_name(sink), leases.c.holder == HOLDER))
-    session.execute(update(undelivered_events).where(*waiting).values(since=now))
-    session.execute(
-        update(undelivered_events).where(*waiting, undelivered_events.c.due_at.is_not(None)).values(due_at=now)
-    )
-    return changed is not None
+    if was_held is not None:
+        session.execute(delete(leases).where(leases.c.name == lease_name(sink), leases.c.holder == HOLDER))
+        # The time of a hold does not count towards giving up.
+        session.execute(update(undelivered_events).where(*waiting).values(since=now))
+    woken = session.execute(
+        update(undelivered_events)
+        .where(*waiting, undelivered_events.c.due_at > now)
+        .values(due_at=now)
+        .returning(undelivered_events.c.sequence)
+    ).all()
+    return was_held is not None or rested is not None or bool(woken)
 
 
 _NOT_AWAY = {"away_since": None, "due_at": None, "failures": 0, "tried": None, "last_error": None}
