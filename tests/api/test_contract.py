@@ -105,4 +105,4 @@ def test_every_answer_is_one_that_is_described(server, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Selected: 20/20\n  Tested: 20" in run.stdout
+    assert "Selected: 23/23\n  Tested: 23" in run.stdout

@@ -40,6 +40,8 @@ DEFAULTS: Mapping[str, Setting] = {
     "host": "127.0.0.1",
     "log_format": "json",
     "api_tokens": [f"flow:{API_TOKEN}"],
+    # Tests ask many times a second whether something has come.
+    "api_rate_limit_per_minute": 0,
     # A killed worker's work is due again after a lease, and no test should wait a minute for that.
     "lease_seconds": 4,
     "call_deadline_seconds": 2.0,
@@ -206,9 +208,9 @@ class Installation:
         child.url = json.loads(ready)["url"]
         return child
 
-    def web(self) -> Child:
+    def web(self, **environ: str) -> Child:
         """`verisink web`, once it can do its work."""
-        child = self.start("web")
+        child = self.start("web", **environ)
         child.url = self.url
         child.ready(lambda: answers(child.url + "/readyz"))
         return child

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from flask import g
 
-from web.api import models, wire
+from web.api import auth, models, wire
 from web.api.operation import Operation, Routes
 from web.api.problems import Refused
 from web.api.wire import Reply
+from worker.domain.documents import MASK
 from worker.pipeline import expect
 from worker.pipeline.expect import BadExpectation
 from worker.reports import expectations
@@ -88,7 +89,8 @@ class _Expectations:
                 page = expectations.page(session, wanted, limit=query.limit, after=query.cursor)
             except BadCursor as error:
                 raise wire.bad("cursor", str(error)) from None
-        return wire.answer(models.Expectations.model_validate(page))
+        shown = models.Expectations.model_validate(page)
+        return wire.answer(shown.model_copy(update={"items": [_shown(item) for item in shown.items]}))
 
     def one_expectation(self, expectation_id: UUID) -> Reply:
         with self._runtime.database.read() as session:
@@ -104,4 +106,11 @@ def _read(session: Session, expectation_id: UUID) -> models.Expectation:
     found = expectations.expectation(session, expectation_id)
     if found is None:
         raise Refused(HTTPStatus.NOT_FOUND, "there is no such expectation")
-    return models.Expectation.model_validate(found)
+    return _shown(models.Expectation.model_validate(found))
+
+
+def _shown(item: models.Expectation) -> models.Expectation:
+    """The expectation as this caller may see it: references are chosen by customers, and may be a person's number."""
+    if item.reference is None or auth.may_see_personal():
+        return item
+    return item.model_copy(update={"reference": MASK})

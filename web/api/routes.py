@@ -1,23 +1,42 @@
 """`/api/v1`: results, their history, the event log, and retrievals. Everything but the bearer token is in `reports`."""
 
+from dataclasses import replace
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import quote
 
-from flask import Blueprint, g, request
+from flask import Blueprint, g
 
-from web.api import auth, caching, coding, description, expectations, models, polling, problems, replays, sources, wire
+from web.api import (
+    auth,
+    caching,
+    coding,
+    description,
+    expectations,
+    models,
+    polling,
+    problems,
+    replays,
+    sinks,
+    sources,
+    wire,
+)
 from web.api.operation import Operation, Routes
 from web.api.polling import Asked, Polling
 from web.api.problems import Refused
 from web.api.wire import Reply
+from worker.domain.documents import Paths
 from worker.domain.events import EventFilter
-from worker.domain.model import ResourceKey
+from worker.domain.model import ResourceKey, ResourceRef
+from worker.domain.scopes import Scope
 from worker.domain.states import ResourceState
 from worker.pipeline import operate
 from worker.reports import resources as work
 from worker.reports import results
 from worker.reports.cursor import BadCursor
 from worker.runtime import Runtime
+
+Shown = TypeVar("Shown", results.Result, results.ResultDetail)
 
 PREFIX = "/api/v1"
 
@@ -78,7 +97,6 @@ def blueprints(runtime: Runtime) -> tuple[Blueprint, Blueprint]:
     see `web.api.problems`."""
     behind_tokens = Blueprint("api", __name__, url_prefix=PREFIX)
     api = _Api(runtime)
-    behind_tokens.before_request(api.authenticate)
     routes = Routes(behind_tokens)
     routes.add(LIST_RESULTS, api.list_results)
     routes.add(ONE_RESULT, api.one_result)
@@ -86,8 +104,11 @@ def blueprints(runtime: Runtime) -> tuple[Blueprint, Blueprint]:
     routes.add(EVENTS, api.list_events)
     routes.add(RETRIEVE, api.retrieve)
     sources.register(routes, runtime)
+    sinks.register(routes, runtime)
     expectations.register(routes, runtime)
     replays.register(routes, runtime)
+    needed = {f"{behind_tokens.name}.{name}": Scope(item.scope) for name, item in routes.operations.items()}
+    auth.register(behind_tokens, runtime, needed)
     for_everybody = description.blueprint(PREFIX, routes.operations)
     for made in (behind_tokens, for_everybody):
         problems.register(made)
@@ -100,17 +121,18 @@ class _Api:
         self._runtime = runtime
         self._polling = Polling(runtime)
 
-    def authenticate(self) -> None:
-        g.actor = auth.actor(request.headers.get("Authorization"), self._runtime.settings.api_tokens)
-
     def list_results(self, query: models.ResultsQuery) -> Reply:
+        personal = auth.may_see_personal()
+        if query.reference is not None and not personal:
+            raise Refused(HTTPStatus.FORBIDDEN, "finding results by reference needs the scope results:pii")
         wanted = results.ResultFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with self._runtime.database.read() as session:
             try:
                 page = results.page(session, wanted, limit=query.limit, after=query.cursor)
             except BadCursor as error:
                 raise wire.bad("cursor", str(error)) from None
-        return wire.answer(models.Results.model_validate(page))
+        items = page.items if personal else tuple(self._masked(item) for item in page.items)
+        return wire.answer(models.Results.model_validate(replace(page, items=items)))
 
     def one_result(self, source: str, kind: str, external_id: str, query: models.ResultQuery) -> Reply:
         if query.version is not None and query.as_of is not None:
@@ -120,10 +142,17 @@ class _Api:
             found = results.result(session, key, version=query.version, as_of=query.as_of)
         if found is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such result")
-        reply = wire.answer(models.ResultDetail.model_validate(found))
+        shown = found if auth.may_see_personal() else self._masked(found)
+        reply = wire.answer(models.ResultDetail.model_validate(shown))
         # A version has one document as long as it has one, so nobody needs to read it to tell it from others.
         reply.tag = caching.tag(reply.model.model_dump(exclude={"document"}), found.document is None)
         return reply
+
+    def _masked(self, found: Shown) -> Shown:
+        """The result without what is personal. Where nobody knows the provider any more, everything may be."""
+        provider = self._runtime.providers.get(found.provider)
+        ref = ResourceRef(found.kind, found.external_id)
+        return results.masked(found, provider.paths(ref) if provider else Paths())
 
     def list_versions(self, source: str, kind: str, external_id: str, query: models.VersionsQuery) -> Reply:
         key = wire.key(source, kind, external_id)
@@ -131,6 +160,8 @@ class _Api:
             found = results.history(session, key, after=query.cursor, limit=query.limit + 1)
         if not found and query.cursor == 0:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such result")
+        if not auth.may_see_personal():
+            found = tuple(results.masked(item, Paths()) for item in found)
         items = [models.Version.model_validate(item) for item in found[: query.limit]]
         more = len(found) > query.limit
         reply = wire.answer(models.Versions(items=items, next_cursor=str(items[-1].version) if more else None))
