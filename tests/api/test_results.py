@@ -1,5 +1,6 @@
 """`/api/v1/results`: lists, one result, and its past."""
 
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.api.problems import assert_problem
 from tests.support.results import APPROVED, ERASED, KIND, PENDING, REJECTED, SOURCE, fail, key, reading, store
 
+MICROSECOND = timedelta(microseconds=1)
 ONE = f"/api/v1/results/{SOURCE}/{KIND}/ver_1"
 
 RESULT_FIELDS = {
@@ -126,6 +128,21 @@ def test_the_past_can_be_asked_for_by_number_and_by_time(api, database):
     assert api.get(f"{ONE}?version=1").get_json()["stage"] == "in_progress"
     assert_problem(api.get(f"{ONE}?version=3"), 404)
     assert_problem(api.get(f"{ONE}?as_of=2020-01-01T00:00:00Z"), 404)
+
+
+def test_nothing_was_known_before_the_first_version(api, database):
+    store(database, key("ver_1"), reading(PENDING))
+    store(database, key("ver_1"), reading(APPROVED))
+    first, second = (datetime.fromisoformat(item["retrieved_at"]) for item in items(api.get(f"{ONE}/versions")))
+
+    def known(moment):
+        return api.get(ONE, query_string={"as_of": moment.isoformat()})
+
+    assert_problem(known(first - MICROSECOND), 404, words="no such result")
+    assert known(first).get_json()["version"] == known(second - MICROSECOND).get_json()["version"] == 1
+    assert known(second).get_json()["version"] == 2
+    assert_problem(api.get(f"{ONE}?version=2&as_of=2026-01-01"), 400, words="not both")
+    assert_problem(api.get(f"{ONE.replace('ver_1', 'ver_2')}?as_of=2099-01-01"), 404)
 
 
 def test_an_erased_version_has_no_document(api, database):

@@ -4,8 +4,14 @@ import json
 import signal
 
 import pytest
+from sqlalchemy import text
 
-from tests.support.results import REJECTED, key, number_events, reading, store
+from tests.support.results import KIND, REJECTED, key, number_events, reading, store
+
+CUT_OFF = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 @pytest.fixture
@@ -52,3 +58,56 @@ def test_followed_events_are_lines_for_people_too(followed, database):
     assert line.startswith("2  ")
     assert "persona-live/verification/selfie/ver_1" in line
     assert stop(process)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--source", "gu1-test"], [5, 6]),
+        (["--kind", KIND, "--type", "verification.result.decided"], [2, 4]),
+        (["--kind", KIND, "--limit", "1"], [4]),
+        (["--kind", KIND, "--limit", "1", "--after", "0"], [1]),
+        (["--source", "nowhere"], []),
+    ],
+)
+def test_only_what_is_wanted_is_listed(shell, database, options, expected):
+    for name in ("ver_1", "ver_2"):
+        store(database, key(name))
+        number_events(database)
+    store(database, key("fm_1", "face-match", "gu1-test"))
+    number_events(database)
+
+    listed = shell.json("events", *options)
+
+    assert [item["sequence"] for item in listed] == expected
+
+
+def test_what_nobody_wants_is_passed_over_while_following(followed, database):
+    process = followed("--json", "--source", "gu1-test")
+
+    store(database, key("ver_2"))
+    store(database, key("fm_1", "face-match", "gu1-test"))
+    number_events(database)
+    found = json.loads(process.stdout.readline())
+
+    assert (found["source"], found["type"]) == ("gu1-test", "verification.result.created")
+    process.stdout.readline()
+    assert stop(process) == (0, "", "")
+
+
+@pytest.mark.postgres
+def test_following_goes_on_when_the_database_is_back(followed, database):
+    if database.is_sqlite:
+        pytest.skip("a file is not cut off")
+    process = followed("--json")
+    assert [json.loads(process.stdout.readline())["sequence"] for _ in range(2)] == [1, 2]
+
+    with database.write() as session:
+        cut = session.execute(text(CUT_OFF)).all()
+    assert process.stderr.readline().endswith(": waiting for it\n")
+    store(database, key("ver_2"))
+    number_events(database)
+
+    assert cut
+    assert [json.loads(process.stdout.readline())["sequence"] for _ in range(2)] == [3, 4]
+    assert stop(process) == (0, "", "")

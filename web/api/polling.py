@@ -26,7 +26,7 @@ from worker.runtime import Runtime
 from worker.store.engine import Session
 
 LOOK_SECONDS = 0.25
-"""How late news may be. Four small questions a second, whoever many wait."""
+"""How late news may be. Four small questions a second, however many wait."""
 
 MOST_NEWS = 1000
 """Events that one look takes in."""
@@ -72,6 +72,7 @@ class Polling:
         self._lock = threading.Lock()
         self._polls: list[_Poll] = []
         self._looking = False
+        self._in_trouble = False
         self._held = threading.BoundedSemaphore(MOST_HELD)
 
     def page(self, asked: Asked, after: int, seconds: float) -> EventPage:
@@ -117,8 +118,11 @@ class Polling:
             threading.Event().wait(LOOK_SECONDS)
             try:
                 self._look([poll for poll in polls if poll.wait.has_begun and not poll.wait.is_over])
+                self._in_trouble = False
             except Exception as error:  # noqa: BLE001 - they wait on, and are told what they knew when their time is up
-                log.warning("events_not_looked_for", error=where(error))
+                if not self._in_trouble:
+                    log.warning("events_not_looked_for", error=where(error))
+                self._in_trouble = True
 
     def _waiting(self) -> list[_Poll]:
         with self._lock:
