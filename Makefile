@@ -13,7 +13,7 @@ OWN := $(strip $(wildcard verisink.toml) $(VERISINK_CONFIG) $(filter VERISINK_SO
 SIMULATED := .verisink/verisink.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up simulate test chaos bench check fix lock clean
+.PHONY: help demo up simulate test chaos bench docs check fix lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,10 @@ chaos: $(DEV)  ## break everything, for long, and check that nothing is lost; AR
 bench: $(DEV)  ## Verisink beside what it is compared with, measured here and now; ARGS="--quick" to see that it works
 	@$(BIN)/python -m bench $(ARGS)
 
+docs: $(RUNTIME)  ## write the pages that are made from the code
+	@$(BIN)/verisink schema --write docs/results-database.md
+	@$(BIN)/verisink schema --dbt --write examples/dbt/models/sources.yml
+
 check: $(DEV)  ## format, lint, types, import contracts, house rules
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 	@$(BIN)/pytest -q tests/rules
@@ -45,7 +49,7 @@ fix: $(DEV)  ## format, and repair what lint can repair
 
 lock: $(DEV)  ## the newest versions that pyproject.toml allows; UPGRADE="--upgrade-package name" for one of them
 	@$(COMPILE) $(or $(UPGRADE),--upgrade) --output-file requirements.lock
-	@$(COMPILE) $(or $(UPGRADE),--upgrade) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(COMPILE) $(or $(UPGRADE),--upgrade) --group dev --extra otel --constraints requirements.lock --output-file requirements-dev.lock
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .verisink .coverage* htmlcov build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

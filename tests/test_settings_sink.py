@@ -80,7 +80,7 @@ def test_every_problem_is_in_one_message(tmp_path):
     )
 
     for said in (
-        "VERISINK_SINKS__A__TYPE: must be one of redis_stream",
+        "VERISINK_SINKS__A__TYPE: must be one of celery, file, redis_stream, webhook",
         "VERISINK_SINKS__B: url must begin with redis:// or rediss://",
         "VERISINK_SINKS__C__STREEM: unknown setting; did you mean stream?",
         "VERISINK_SINKS__C__TYPES: nonsense: no such event; there are verification.result.created",
@@ -116,6 +116,8 @@ def test_the_summary_shows_no_secret(tmp_path):
             "types": [],
             "sources": [],
             "kinds": ["inquiry", "report/watchlist"],
+            "retry_hours": 72,
+            "start": "beginning",
             "url": "redis://redis:6379/0",
             "stream": "verisink:events",
             "max_length": 100_000,

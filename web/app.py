@@ -19,11 +19,12 @@ RETRY_AFTER_SECONDS = "5"
 log = structlog.get_logger(__name__)
 
 
-def create_app(runtime: Runtime, checks: Mapping[str, health.Check] | None = None) -> Flask:
-    """The application of one web process. `checks` are further conditions of readiness."""
-    app = _Application(runtime)
+def create_app(runtime: Runtime, checks: Mapping[str, health.Check] | None = None, *, receives: bool = True) -> Flask:
+    """The application of one web process. `checks` are further conditions of readiness; without `receives` providers
+    are told to come again."""
+    app = _Application(receiver.short_way(runtime) if receives else receiver.no_short_way)
     app.url_map.merge_slashes = False
-    app.register_blueprint(receiver.blueprint(runtime))
+    app.register_blueprint(receiver.blueprint(runtime) if receives else receiver.closed_blueprint())
     app.register_blueprint(health.blueprint(runtime, dict(checks or {})))
     for routes in api_blueprints(runtime):
         app.register_blueprint(routes)
@@ -75,9 +76,9 @@ def _harden(answer: Response) -> Response:
 class _Application(Flask):
     """Flask, with a short way for what almost every request is."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, short_way: receiver.ShortWay) -> None:
         super().__init__("verisink", static_folder=None)
-        self._acknowledge = receiver.short_way(runtime)
+        self._acknowledge = short_way
 
     def make_default_options_response(self) -> Response:
         """What may be done with a path, and not a word more."""

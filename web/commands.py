@@ -16,19 +16,25 @@ FAILED = 1
 
 
 @click.command(epilog="Example: VERISINK_CONFIG=verisink.toml verisink up")
+@click.option("--receive-only", is_flag=True, help="No worker and no scheduler: webhooks are stored, and wait.")
+@click.option("--no-receive", is_flag=True, help="No receiver: webhooks are told 503, all else runs.")
 @click.option("--json", "as_json", is_flag=True, help="Say when it is ready as one JSON document on a line.")
-def up(as_json: bool) -> None:
+def up(receive_only: bool, no_receive: bool, as_json: bool) -> None:
     """Receiver, worker and scheduler in one process tree; migrates first."""
+    if receive_only and no_receive:
+        raise click.UsageError("--receive-only and --no-receive together would leave nothing to run")
     loaded = _load()
 
     def ready(url: str) -> None:
-        say_ready(loaded, url, as_json=as_json)
+        say_ready(loaded, url, as_json=as_json, receives=not no_receive)
 
     try:
-        if loaded.embedded:
-            serving.serve_embedded(loaded, ready)
+        if not loaded.embedded:
+            sys.exit(serving.supervise_all(loaded, ready, receives=not no_receive, works=not receive_only))
+        elif receive_only:
+            serving.serve_receiving_only(loaded, ready)
         else:
-            sys.exit(serving.supervise_all(loaded, ready))
+            serving.serve_embedded(loaded, ready, receives=not no_receive)
     except VerisinkError as error:
         _fail(str(error))
     except UNAVAILABLE as error:
@@ -53,15 +59,15 @@ def worker() -> None:
     sys.exit(serving.supervise_worker(_load()))
 
 
-def say_ready(loaded: Settings, url: str, *, as_json: bool) -> None:
+def say_ready(loaded: Settings, url: str, *, as_json: bool, receives: bool = True) -> None:
     """Say where it listens, and what to configure at each provider."""
     if as_json:
-        webhooks = {slug: webhook_url(source, url) for slug, source in loaded.sources.items()}
+        webhooks = {slug: webhook_url(source, url) for slug, source in loaded.sources.items() if receives}
         click.echo(json.dumps({"url": url, "webhooks": webhooks}))
         sys.stdout.flush()
         return
-    click.echo(f"Verisink is ready at {url}")
-    for slug, source in loaded.sources.items():
+    click.echo(f"Verisink is ready at {url}" + ("" if receives else "; webhooks are refused here, and come again"))
+    for slug, source in loaded.sources.items() if receives else ():
         click.echo(f"  {slug} ({source.provider}, {source.environment}): send webhooks to {webhook_url(source, url)}")
     if not loaded.sources:
         known = ", ".join(PROVIDER_DEFAULTS)

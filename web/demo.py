@@ -128,6 +128,8 @@ def _verisink(folder: Path, simulator: Simulator, console: Console) -> Iterator[
         database_url=f"sqlite:///{folder / 'demo.db'}",
         port=0,
         api_tokens=[f"demo:{token}"],
+        # It asks many times a second whether something has come.
+        api_rate_limit_per_minute=0,
         log_format="json",
     )
     environ = child_environment(folder / "verisink.toml")

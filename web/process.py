@@ -1,12 +1,12 @@
 """A web process of `verisink web`.
 
-Run as `python -m web.process <number of the listening socket> <process id of the supervisor>`.
+Run as `python -m web.process <number of the listening socket> <process id of the supervisor> [--no-receive]`.
 """
 
 import socket
 import sys
 
-from web.serving import serve_receiver
+from web.serving import NO_RECEIVE, serve_receiver
 from worker import log, settings
 from worker.process import end_with_parent
 
@@ -16,7 +16,7 @@ def main() -> None:
     loaded = settings.load()
     log.configure(loaded.log_level, loaded.log_format)
     end_with_parent(int(sys.argv[2]))
-    serve_receiver(loaded, socket.socket(fileno=int(sys.argv[1])))
+    serve_receiver(loaded, socket.socket(fileno=int(sys.argv[1])), receives=NO_RECEIVE not in sys.argv[3:])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from flask import Blueprint, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from web.security import HEADERS
-from worker.errors import BodyIncomplete, BodyTooLarge
+from worker.errors import BodyIncomplete, BodyTooLarge, IntakeUnavailable
 from worker.providers.base import InboundRequest
 from worker.runtime import Runtime
 
@@ -60,6 +60,23 @@ def blueprint(runtime: Runtime) -> Blueprint:
     routes.add_url_rule(f"{PREFIX}<source>", view_func=receive, methods=["POST"])
     routes.add_url_rule(f"{PREFIX}<source>/<token>", view_func=receive, methods=["POST"])
     return routes
+
+
+def closed_blueprint() -> Blueprint:
+    """The receiver's routes where no webhooks are taken. One that was sent here by mistake comes again: 404 would tell
+    the provider that its address is wrong, and some stop sending then."""
+    routes = Blueprint("receiver", __name__)
+
+    def refuse(**_place: str) -> Acknowledgement:
+        raise IntakeUnavailable("this process takes no webhooks: it was started with --no-receive")
+
+    routes.add_url_rule(f"{PREFIX}<source>", view_func=refuse, methods=["POST"])
+    routes.add_url_rule(f"{PREFIX}<source>/<token>", view_func=refuse, methods=["POST"])
+    return routes
+
+
+def no_short_way(_environ: WSGIEnvironment) -> None:
+    """Leaves everything to Flask."""
 
 
 def short_way(runtime: Runtime) -> ShortWay:

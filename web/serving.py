@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import structlog
+from flask import Flask
 
 from web.api.wire import LARGEST_BODY
 from web.app import create_app
@@ -38,12 +39,15 @@ STRANGERS_BODY_LIMIT = 16 * 1024
 """For who cannot be right, and will be refused. A provider whose token is wrong should still be seen in quarantine, and
 most notifications are shorter than this."""
 
+NO_RECEIVE = "--no-receive"
+"""Told to a web process that takes no webhooks."""
+
 OnReady = Callable[[str], None]
 
 log = structlog.get_logger(__name__)
 
 
-def serve_embedded(settings: Settings, on_ready: OnReady) -> None:
+def serve_embedded(settings: Settings, on_ready: OnReady, *, receives: bool = True) -> None:
     """Receiver, worker and scheduler in this process, until SIGTERM or SIGINT. Raises StoreError if another one runs or
     the database's folder cannot be used, CannotListen, and TimeoutError if the worker does not start."""
     # The port comes first: one that is taken must not be found out about by a worker that has begun already.
@@ -58,14 +62,28 @@ def serve_embedded(settings: Settings, on_ready: OnReady) -> None:
         try:
             worker.start()
             runtime.watch(worker.restart)
-            _serve(settings, runtime, on_ready, listener, worker)
+            site = create_app(runtime, {"worker": partial(_worker_trouble, worker)}, receives=receives)
+            _serve(settings, site, on_ready, listener)
         finally:
             runtime.stop_working()
             worker.stop(worker_grace(settings))
             runtime.close()
 
 
-def serve_receiver(settings: Settings, listener: socket.socket) -> None:
+def serve_receiving_only(settings: Settings, on_ready: OnReady) -> None:
+    """Receiver and API in this process, without a worker: what is taken waits in the database. Raises what
+    `serve_embedded` does, but for TimeoutError."""
+    with only_instance(settings), open_listeners(settings, 1) as (listener,):
+        runtime = Runtime(settings, waiter=Greenlets())
+        try:
+            schema.migrate(runtime.database)
+            runtime.start_receiving()
+            _serve(settings, create_app(runtime), on_ready, listener)
+        finally:
+            runtime.close()
+
+
+def serve_receiver(settings: Settings, listener: socket.socket, *, receives: bool = True) -> None:
     """One web process of a distributed deployment, until SIGTERM or SIGINT. Raises SystemExit where the database is
     not the one that it needs."""
     runtime = Runtime(settings, waiter=Greenlets())
@@ -78,7 +96,8 @@ def serve_receiver(settings: Settings, listener: socket.socket) -> None:
         # Providers are better told 503 than left without an answer.
         log.warning("receiver_without_database", error=type(error).__name__)
     try:
-        _serve(settings, runtime, lambda url: log.info("receiver_ready", url=url), listener)
+        site = create_app(runtime, receives=receives)
+        _serve(settings, site, lambda url: log.info("receiver_ready", url=url), listener)
     finally:
         runtime.close()
 
@@ -95,13 +114,16 @@ def supervise_worker(settings: Settings) -> int:
     return Supervisor(commands, grace_seconds=worker_grace(settings)).run()
 
 
-def supervise_all(settings: Settings, on_ready: OnReady) -> int:
-    """`verisink up` with a broker: receivers and workers below one supervisor, after the migration."""
-    schema.migrate(Runtime(settings).database)
-    with open_listeners(settings, settings.web_processes) as listeners:
+def supervise_all(settings: Settings, on_ready: OnReady, *, receives: bool = True, works: bool = True) -> int:
+    """`verisink up` with a broker: receivers and workers below one supervisor, after the migration. Without receivers
+    one web process serves health, metrics and the API."""
+    database = Runtime(settings).database
+    schema.migrate(database)
+    database.dispose()
+    with open_listeners(settings, settings.web_processes if receives else 1) as listeners:
         on_ready(address(listeners[0]))
-        workers = python_commands("worker", settings.worker_processes, "worker.process")
-        commands = {**_web_commands(listeners), **workers}
+        workers = python_commands("worker", settings.worker_processes if works else 0, "worker.process")
+        commands = {**_web_commands(listeners, *(() if receives else (NO_RECEIVE,))), **workers}
         return Supervisor(commands, grace_seconds=worker_grace(settings), pass_fds=_numbers(listeners)).run()
 
 
@@ -133,9 +155,9 @@ def open_listeners(settings: Settings, count: int) -> Iterator[list[socket.socke
         yield listeners
 
 
-def _web_commands(listeners: Sequence[socket.socket]) -> dict[str, list[str]]:
+def _web_commands(listeners: Sequence[socket.socket], *options: str) -> dict[str, list[str]]:
     return {
-        f"web-{number}": [sys.executable, "-m", "web.process", str(listener.fileno()), str(os.getpid())]
+        f"web-{number}": [sys.executable, "-m", "web.process", str(listener.fileno()), str(os.getpid()), *options]
         for number, listener in enumerate(listeners, start=1)
     }
 
@@ -170,19 +192,12 @@ def _may_be_right(source: Source, behind: Sequence[str]) -> bool:
     return len(behind) == 1 and matches_any(behind[0].encode("latin-1"), tokens)
 
 
-def _serve(
-    settings: Settings,
-    runtime: Runtime,
-    on_ready: OnReady,
-    listener: socket.socket,
-    worker: EmbeddedWorker | None = None,
-) -> None:
-    checks = (
-        {} if worker is None else {"worker": lambda: None if worker.alive() else "the embedded worker is restarting"}
-    )
-    server = serve(
-        create_app(runtime, checks), listener=listener, threads=settings.web_threads, body_limit=body_limit(settings)
-    )
+def _worker_trouble(worker: EmbeddedWorker) -> str | None:
+    return None if worker.alive() else "the embedded worker is restarting"
+
+
+def _serve(settings: Settings, site: Flask, on_ready: OnReady, listener: socket.socket) -> None:
+    server = serve(site, listener=listener, threads=settings.web_threads, body_limit=body_limit(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     garbage.settle()

@@ -18,6 +18,11 @@ def unix_seconds() -> int:
     return int(time.time())
 
 
+def unix_nanoseconds() -> int:
+    """The current time of this host in nanoseconds since 1970-01-01 UTC."""
+    return time.time_ns()
+
+
 def monotonic() -> float:
     """Seconds on a clock that never goes back; only differences mean anything."""
     return time.monotonic()

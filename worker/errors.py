@@ -20,6 +20,10 @@ VerisinkError
 │   ├── BadSelection          the selection chooses nothing, too much, or what its level does not know
 │   ├── UnknownReplay         there is no replay of this id
 │   └── ReplayIsOver          it has finished or was cancelled, so nothing can be changed
+├── TokenNotMade              a token of the API cannot be made as asked
+├── SinkError
+│   ├── UnknownSink           there is no sink of this name
+│   └── SinkRefuses           what is asked of the sink makes no sense as it stands
 ├── UnreadableJson            bytes that are not strict JSON
 ├── UnreadableNotification    an authenticated body that does not say what to retrieve
 └── UnexpectedDocument        a provider's answer is JSON, but not the resource that was asked for
@@ -125,6 +129,22 @@ class UnknownReplay(ReplayError):
 
 class ReplayIsOver(ReplayError):
     """The replay has finished or was cancelled."""
+
+
+class TokenNotMade(VerisinkError):
+    """A token of the API cannot be made: its name is taken or no name, or its life is none. Says what to change."""
+
+
+class SinkError(VerisinkError):
+    """A sink cannot be treated as asked."""
+
+
+class UnknownSink(SinkError):
+    """There is no sink of this name."""
+
+
+class SinkRefuses(SinkError):
+    """What is asked of a sink makes no sense as it stands; says what to do instead."""
 
 
 class UnreadableJson(VerisinkError):

@@ -4,13 +4,16 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cached_property
+from importlib import import_module
 
 import structlog
 
 from worker.celery_app import Celery, broker_trouble, make_app, ring
-from worker.clock import monotonic
-from worker.domain.events import EventFilter
+from worker.clock import monotonic, unix_nanoseconds
+from worker.errors import ConfigurationError
 from worker.pipeline import list_calls
+from worker.pipeline.api_limits import ApiLimits
+from worker.pipeline.api_tokens import TokenBook
 from worker.pipeline.budget import Budgets
 from worker.pipeline.expect import Expectations
 from worker.pipeline.nudge import Nudger
@@ -21,8 +24,10 @@ from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
 from worker.pipeline.retrieve import WRITE_SHARE, Parts, Retriever
+from worker.pipeline.sink_terms import terms
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
+from worker.pipeline.tracing import Exporter, TracedSink, Tracing
 from worker.providers.client import ProviderClient
 from worker.providers.registry import providers
 from worker.scheduler import Scheduler
@@ -42,6 +47,10 @@ SPARE_CONNECTIONS = 6
 """Database connections besides those of the calls in flight and of the sinks: the sweep, the publisher, pumps that
 write."""
 
+OPEN_TELEMETRY = "worker.open_telemetry"
+"""By its name, because its packages are there only where somebody wants traces."""
+
+WITHOUT_LIBRARY = "traces: OpenTelemetry is not installed; install verisink[otel], or set VERISINK_TRACES to off"
 
 log = structlog.get_logger(__name__)
 
@@ -83,9 +92,20 @@ class Runtime:
         return Nudger(self._ring)
 
     @cached_property
+    def tracing(self) -> Tracing | None:
+        """Tells a collector of every step, where that is configured. Raises ConfigurationError without the library."""
+        if self.settings.traces == "off":
+            return None
+        try:
+            exporter: Exporter = import_module(OPEN_TELEMETRY).OpenTelemetry(self.settings.traces_sample)
+        except ImportError as error:
+            raise ConfigurationError([WITHOUT_LIBRARY]) from error
+        return Tracing(exporter, self.database, now=unix_nanoseconds)
+
+    @cached_property
     def receiver(self) -> Receiver:
         """Takes deliveries."""
-        return Receiver(
+        made = Receiver(
             # None of the requests that give way to each other may wait for a connection.
             self.database.beside(MOST_SESSIONS, self._waiter),
             self.settings.sources,
@@ -94,6 +114,8 @@ class Runtime:
             spooling=self.spooling,
             waiter=self._waiter,
         )
+        made.tracing = self.tracing
+        return made
 
     @cached_property
     def spooling(self) -> Spooling | None:
@@ -117,16 +139,24 @@ class Runtime:
     @cached_property
     def publisher(self) -> Publisher:
         """Numbers events and hands them to the sinks."""
-        filters = {
-            name: EventFilter(frozenset(sink.types), frozenset(sink.sources), frozenset(sink.kinds))
-            for name, sink in self.settings.sinks.items()
-        }
-        return Publisher(self.database, self._sinks, filters)
+        tracing = self.tracing
+        sinks = self._sinks if tracing is None else [TracedSink(sink, tracing) for sink in self._sinks]
+        return Publisher(self.database, sinks, terms(self.settings))
 
     @cached_property
     def budgets(self) -> Budgets:
         """How many calls each source may make."""
         return Budgets(self.settings.sources, self.settings.budget_url)
+
+    @cached_property
+    def tokens(self) -> TokenBook:
+        """The API's tokens in the database."""
+        return TokenBook(self.database)
+
+    @cached_property
+    def api_limits(self) -> ApiLimits:
+        """How often the API may be asked."""
+        return ApiLimits(self.settings.api_rate_limit_per_minute, self.settings.budget_url)
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -140,6 +170,7 @@ class Runtime:
                 budgets=self.budgets,
                 nudge=self.nudger.nudge,
                 published=self.publisher.wake,
+                tracing=self.tracing,
             )
         )
 
@@ -187,9 +218,15 @@ class Runtime:
         """Start what a web process needs. Raises SchemaMismatch; a database that is away is raised too, but everything
         is started all the same."""
         _ = self.receiver
+        self.start_tracing()
         self.nudger.start()
         self.start_spooling()
         schema.require_current(self.database)
+
+    def start_tracing(self) -> None:
+        """Start to tell of what is done, if that is wanted. Part of `start_receiving` and `start_working`."""
+        if self.tracing is not None:
+            self.tracing.start()
 
     def start_spooling(self) -> None:
         """Start to hand over what a spool holds, if there is one. Part of `start_receiving`."""
@@ -199,6 +236,7 @@ class Runtime:
     def start_working(self) -> None:
         """Start what a worker process needs besides Celery. Raises SchemaMismatch before anything is claimed."""
         schema.require_current(self.database)
+        self.start_tracing()
         self.nudger.start()
         self.publisher.start()
         # Made here, before the threads that use it: several of them would each make one of their own.
@@ -247,8 +285,12 @@ class Runtime:
         for drain in self._drains.values():
             drain.join(self.settings.call_deadline_seconds)
         self.publisher.stop()
+        if "tokens" in self.__dict__:
+            self.tokens.close()
         if "client" in self.__dict__:
             self.client.close()
+        if self.tracing is not None:
+            self.tracing.stop()
         self.database.dispose()
 
     def broker_trouble(self) -> str | None:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from worker import settings_text
 from worker.errors import ConfigurationError
+from worker.settings_sink import RESERVED_SINKS as RESERVED_SINKS
 from worker.settings_sink import SINK_PLUGINS as SINK_PLUGINS
 from worker.settings_sink import SinkSettings as SinkSettings
 from worker.settings_source import CREDENTIAL_KEYS as CREDENTIAL_KEYS
@@ -64,8 +65,11 @@ class Settings(Frozen):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     api_tokens: tuple[ApiToken, ...] = ()
+    api_rate_limit_per_minute: int = Field(600, ge=0, le=60_000)
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces: Literal["off", "otlp"] = "off"
+    traces_sample: float = Field(1.0, ge=0, le=1)
     web_processes: int = Field(1, ge=1, le=64)
     web_threads: int = Field(32, ge=1, le=512)
     worker_processes: int = Field(1, ge=1, le=64)
@@ -194,7 +198,7 @@ def token_digest(token: str) -> str:
 
 
 def masked_url(url: str) -> str:
-    """The URL without its user name, password and query, for people to read."""
+    """The URL without its user name, password and query, for people to read. A webhook's path may be a secret too."""
     unreadable = f"{url.partition('://')[0]}://…"
     try:
         parts = urlsplit(url)
@@ -204,7 +208,8 @@ def masked_url(url: str) -> str:
     if parts.netloc and "@" in url.partition(parts.netloc)[2]:
         # A password with a slash, a question mark or a hash in it: drivers take that, and `urlsplit` cuts it in two.
         return unreadable
-    return f"{parts.scheme}://{host}{parts.path}"
+    path = "/…" if parts.scheme.startswith("http") and len(parts.path) > 1 else parts.path
+    return f"{parts.scheme}://{host}{path}"
 
 
 def load(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
@@ -257,7 +262,8 @@ def _masked(value: object, name: str = "") -> object:
     if isinstance(value, ApiToken):
         return value.name
     if isinstance(value, BaseModel):
-        shown = [name for name in type(value).model_fields if name not in _OWN_NAMES]
+        used = value.used_keys if isinstance(value, SinkSettings) else type(value).model_fields
+        shown = [name for name in type(value).model_fields if name in used and name not in _OWN_NAMES]
         return {name: _masked(getattr(value, name), name) for name in shown}
     if isinstance(value, Mapping):
         return {name: _masked(item) for name, item in value.items()}

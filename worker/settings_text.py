@@ -11,12 +11,13 @@ BLOCKS = {"sources": "slug", "sinks": "name"}
 """Settings that are blocks, each with a name of its own, and the field that keeps this name."""
 
 LIST_KEYS = frozenset(
-    {"webhook_secrets", "webhook_tokens", "notification_tokens", "populates", "types", "sources", "kinds"}
+    {"webhook_secrets", "webhook_tokens", "notification_tokens", "populates", "types", "sources", "kinds", "secrets"}
 )
 SECRET_KEYS = frozenset(
     {
         "webhook_secrets", "webhook_tokens", "notification_tokens", "api_key", "access_token", "private_key",
         "database_url", "broker_url", "redis_url", "api_tokens", "url",
+        "secrets",
     }
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ def runtime(database_url, rung):
     """The application, with nudges that ring in `rung` once the nudger is stopped."""
     made = Runtime(settings(database_url), ring_with=rung.append)
     yield made
+    made.tokens.close()
     made.database.dispose()
 
 

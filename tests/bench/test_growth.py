@@ -10,7 +10,7 @@ from worker.domain.model import ResourceKey, ResourceRef
 from worker.reports import resources, results, status
 from worker.reports.resources import DeliveryFilter
 from worker.reports.results import ResultFilter
-from worker.store.tables import metadata
+from worker.store.all_tables import metadata
 
 DELIVERIES = 4_800
 

@@ -33,7 +33,7 @@ def test_every_setting_is_listed_and_nothing_else():
 def test_every_key_of_a_sink_is_listed_with_its_types_and_default():
     rows = table(SINK_TABLE)
     assert set(rows) == set(SinkSettings.model_fields) - {"name"}
-    for name in ("stream", "max_length"):
+    for name in ("stream", "max_length", "timeout_seconds", "allow_http", "allow_private"):
         assert rows[name][1] == f"`{SinkSettings.model_fields[name].default}`"
     for kind, keys in SINK_KEYS.items():
         assert {name for name, (types, *_) in rows.items() if kind in types} == keys

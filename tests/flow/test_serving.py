@@ -3,6 +3,7 @@ take."""
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from web import commands, serving
 from web.app import create_app
+from worker.cli.migrate import migrate
 from worker.embedded import EmbeddedWorker
 from worker.errors import CannotListen, SchemaMismatch, StoreError
 from worker.instance_lock import only_instance
@@ -85,10 +87,10 @@ def test_trouble_while_listening_is_not_taken_for_a_port_in_use(tmp_path: Path) 
         raise FileNotFoundError("something else")
 
 
-def up(database: Path, monkeypatch: pytest.MonkeyPatch, **environ: str) -> str:
+def up(database: Path, monkeypatch: pytest.MonkeyPatch, options: Sequence[str] = (), **environ: str) -> str:
     """What `verisink up` says when it cannot begin, in this process."""
     monkeypatch.setattr(commands, "_load", lambda: settings(database, **environ))
-    result = CliRunner().invoke(commands.up)
+    result = CliRunner().invoke(commands.up, list(options))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Traceback" not in result.stderr
     return result.stderr
@@ -139,3 +141,42 @@ def test_a_worker_s_grace_covers_a_call_and_its_writing(
     wanted = settings(tmp_path / "verisink.db", call_deadline_seconds=deadline, lease_seconds=lease)
 
     assert serving.worker_grace(wanted) == grace
+
+
+# A schema that a newer release has migrated.
+
+
+@pytest.fixture
+def migrated_by_a_newer_release(tmp_path: Path) -> Path:
+    path = tmp_path / "verisink.db"
+    database = Database(f"sqlite:///{path}")
+    schema.migrate(database)
+    stamp(database, "from-the-future")
+    database.dispose()
+    return path
+
+
+TOO_NEW = "the database's schema is at from-the-future, which this release does not know: deploy a newer release"
+
+
+@pytest.mark.parametrize("options", [[], ["--receive-only"], ["--no-receive"]])
+def test_up_refuses_a_newer_schema(
+    migrated_by_a_newer_release: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    assert up(migrated_by_a_newer_release, monkeypatch, options=options) == TOO_NEW + "\n"
+
+
+def test_migrate_refuses_a_newer_schema(migrated_by_a_newer_release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older release, deployed by mistake or to go back: nothing is undone, and nobody reads a traceback."""
+    monkeypatch.setenv("VERISINK_DATABASE_URL", f"sqlite:///{migrated_by_a_newer_release}")
+    result = CliRunner().invoke(migrate)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", TOO_NEW + "\n")
+
+
+def test_receivers_and_workers_refuse_to_start_on_a_newer_schema(migrated_by_a_newer_release: Path) -> None:
+    for start in (Runtime.start_receiving, Runtime.start_working):
+        runtime = Runtime(settings(migrated_by_a_newer_release))
+        with pytest.raises(SchemaMismatch, match="deploy a newer release"):
+            start(runtime)
+        runtime.close()

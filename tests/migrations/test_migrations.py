@@ -18,8 +18,8 @@ from sqlalchemy.exc import OperationalError
 from worker.clock import monotonic
 from worker.errors import SchemaMismatch
 from worker.store import engine, schema
+from worker.store.all_tables import metadata
 from worker.store.engine import Database
-from worker.store.tables import metadata
 from worker.store.views import VIEWS
 
 ROOT = schema.MIGRATIONS.parent

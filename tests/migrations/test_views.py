@@ -1,12 +1,15 @@
 """The results database that others read: its views are a contract."""
 
 import pytest
+from alembic import command
 from sqlalchemy import inspect
 
 from tests.store.conftest import database, database_url, migrated_postgres_url, sqlite_template
 from tests.store.play import APPROVED, CREATED, number_all, reading, retrieved
 from worker.domain.model import Check
 from worker.domain.states import CheckOutcome
+from worker.store import schema
+from worker.store.engine import Database
 from worker.store.views import VIEWS
 
 __all__ = ["database", "database_url", "migrated_postgres_url", "sqlite_template"]
@@ -69,3 +72,27 @@ def test_a_consumer_sees_results_checks_history_and_events(database):
         (1, "verification.result.created"),
         (2, "verification.result.decided"),
     ]
+
+
+@pytest.mark.postgres
+def test_what_consumers_built_on_a_view_outlives_every_migration(postgres_url):
+    """Dropping a view to make it anew would take the grants with it, or fail where somebody has a view of their own."""
+    database = Database(postgres_url)
+    try:
+        command.upgrade(schema._config(database), "0001")
+        with database.writer.begin() as connection:
+            for view in PROMISED:
+                connection.exec_driver_sql(f"CREATE VIEW on_{view} AS SELECT * FROM {view}")  # noqa: S608
+                connection.exec_driver_sql(f"GRANT SELECT ON {view} TO PUBLIC")
+
+        schema.migrate(database)
+
+        with database.writer.begin() as connection:
+            for view in PROMISED:
+                assert connection.exec_driver_sql(f"SELECT count(*) FROM on_{view}").scalar() == 0  # noqa: S608
+                granted = connection.exec_driver_sql("SELECT relacl::text FROM pg_class WHERE relname = %s", (view,))
+                assert "=r/" in granted.scalar_one()
+                options = connection.exec_driver_sql("SELECT reloptions FROM pg_class WHERE relname = %s", (view,))
+                assert options.scalar_one() is None, "a view reads with its owner's rights"
+    finally:
+        database.dispose()

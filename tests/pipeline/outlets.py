@@ -9,6 +9,7 @@ from worker.clock import monotonic
 from worker.domain.events import Event
 from worker.domain.states import EventType
 from worker.store import outbox
+from worker.store.sink_tables import sink_states, undelivered_events
 from worker.store.tables import leases
 
 WAIT = 10.0
@@ -69,6 +70,13 @@ def expire_leases(database):
     """As if their holders had died seconds ago."""
     with database.write() as session:
         session.execute(update(leases).values(expires_at=EARLY))
+
+
+def end_rests(database):
+    """As if the pauses of all that waits had passed."""
+    with database.write() as session:
+        session.execute(update(sink_states).values(due_at=None))
+        session.execute(update(undelivered_events).where(undelivered_events.c.due_at.is_not(None)).values(due_at=EARLY))
 
 
 def wait_until(true):

@@ -17,6 +17,7 @@ from worker.domain.states import Cause, Priority
 from worker.domain.strict_json import parse_object
 from worker.pipeline.budget import Budgets
 from worker.pipeline.retrieve import Parts, Retriever
+from worker.pipeline.tracing import Tracing
 from worker.providers.base import Provider
 from worker.providers.client import ProviderClient
 from worker.providers.registry import providers
@@ -79,6 +80,7 @@ class Plant:
         known: Mapping[str, Provider] | None = None,
         database: Database | None = None,
         source: Mapping[str, object] | None = None,
+        tracing: Tracing | None = None,
         **more: object,
     ) -> Retriever:
         """Another worker, which takes the place of the one before."""
@@ -94,6 +96,7 @@ class Plant:
                 budgets=Budgets(chosen.sources, None),
                 nudge=self.nudges.append,
                 published=self._publish,
+                tracing=tracing,
             )
         )
         return self.retriever

@@ -6,13 +6,14 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from tests.pipeline.outlets import WAIT, Sink, Slow, expire_leases, happen, wait_until
+from tests.pipeline.outlets import WAIT, Sink, Slow, end_rests, expire_leases, happen, wait_until
 from tests.store.play import SOURCE, now, number_all, rows
 from worker.domain.events import EventFilter
 from worker.domain.states import EventType
-from worker.pipeline import deliver
-from worker.pipeline.deliver import FIRST_PAUSE, LONGEST_PAUSE, Deliverer
-from worker.store import outbox
+from worker.pipeline import deliver, settle
+from worker.pipeline.deliver import Deliverer
+from worker.pipeline.settle import LONGEST_PAUSE, Terms
+from worker.store import outbox, sinks
 from worker.store.tables import event_deliveries, events, leases
 
 
@@ -45,18 +46,23 @@ def test_more_than_a_batch_is_delivered_in_one_go_in_calls_that_the_sink_can_tak
     assert rows(database, leases) == [], "whoever comes next need not wait"
 
 
-def test_what_a_sink_refuses_is_offered_again_with_the_same_id(database):
+def test_what_a_sink_refuses_is_offered_again_with_the_same_id(database, monkeypatch):
+    monkeypatch.setattr(settle, "FIRST_PAUSE", LONGEST_PAUSE)
     sink = Sink(refuse={2})
     numbered(database, 3)
     served = deliverer(database, sink)
 
     assert served.serve() is False
     assert position(database, sink) == 1
+    assert served.serve() is False, "it is left alone for a while"
+    assert sink.calls == 2
+    end_rests(database)
     assert served.serve() is True
 
     assert sink.taken == [1, 2, 3]
     assert sink.ids == [row.id for row in rows(database, events)]
-    assert [row.sequence for row in rows(database, event_deliveries)] == [1, 2, 3]
+    noted = [(row.sequence, row.attempts, row.last_error) for row in rows(database, event_deliveries)]
+    assert noted == [(1, 1, None), (2, 2, "ConnectionError"), (3, 1, None)]
 
 
 def test_what_a_sink_does_not_want_is_passed_over(database):
@@ -70,7 +76,7 @@ def test_what_a_sink_does_not_want_is_passed_over(database):
         types=frozenset({EventType.UPDATED}), sources=frozenset({SOURCE}), kinds=frozenset({"report/x"})
     )
 
-    assert deliverer(database, sink, wanted=wanted).serve() is True
+    assert deliverer(database, sink, terms=Terms(wanted=wanted)).serve() is True
 
     assert sink.taken == [2, 5]
     assert position(database, sink) == 5
@@ -86,6 +92,7 @@ def test_an_outage_is_told_of_once_and_so_is_its_end(database):
     with capture_logs() as logs:
         for _ in range(3):
             assert served.serve() is False
+            end_rests(database)
         sink.broken = False
         assert served.serve() is True
         assert served.serve() is True
@@ -96,7 +103,8 @@ def test_an_outage_is_told_of_once_and_so_is_its_end(database):
     assert sink.taken == [1, 2, 3]
 
 
-def test_a_sink_that_never_worked_is_seen_to_lag(database):
+def test_a_sink_that_never_worked_is_seen_to_lag(database, monkeypatch):
+    monkeypatch.setattr(settle, "FIRST_PAUSE", LONGEST_PAUSE)
     sink = Sink()
     sink.broken = True
     numbered(database, 1)
@@ -104,23 +112,39 @@ def test_a_sink_that_never_worked_is_seen_to_lag(database):
     deliverer(database, sink).serve()
 
     with database.read() as session:
+        assert outbox.behind(session, ["sink"]) == frozenset(), "it is left alone"
+    end_rests(database)
+    with database.read() as session:
         assert outbox.behind(session, ["sink"]) == {"sink"}
     assert position(database, sink) == 0
 
 
-def test_the_pause_grows_to_its_longest(database):
+def test_the_pause_grows_to_its_longest_and_is_the_same_for_all(database, monkeypatch):
+    monkeypatch.setattr(settle, "share", lambda: 1.0)
+    # So that none is over before it was looked at, however busy the machine is.
+    monkeypatch.setattr(settle, "FIRST_PAUSE", 10.0)
     sink = Sink()
     sink.broken = True
-    served = deliverer(database, sink)
+    one, other = deliverer(database, sink), deliverer(database, sink, "other")
     numbered(database, 1)
     pauses = []
-    for _ in range(30):
-        served.serve()
-        pauses.append(served.pause())
+    for served in [one, other] * 3:
+        assert served.serve() is False
+        with database.read() as session:
+            pauses.append(sinks.standing(session, "sink").rest_seconds)
+        assert (one.serve(), other.serve()) == (False, False)
+        end_rests(database)
 
-    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST_PAUSE
+    assert sink.calls == 6
+    expected = [10.0, 20.0, 40.0, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert all(0 <= full - seen < 5 for full, seen in zip(expected, pauses, strict=True)), pauses
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.0, 0.0), (0.25, 1.0), (1.0, 4.0)])
+def test_a_pause_is_a_random_share(monkeypatch, share, seconds):
+    monkeypatch.setattr(settle, "share", lambda: share)
+
+    assert settle.pause(3, 1.0, 60.0) == seconds
 
 
 def test_what_was_delivered_and_could_not_be_noted_is_delivered_again(database, monkeypatch):
@@ -167,7 +191,7 @@ def test_one_that_died_keeps_a_sink_for_seconds(database):
     assert slow.entered.wait(WAIT)
 
     [held] = rows(database, leases)
-    assert timedelta(0) < held.expires_at - now(database) <= timedelta(seconds=5)
+    assert timedelta(0) < held.expires_at - now(database) <= timedelta(seconds=slow.call_seconds + 2.5)
 
     expire_leases(database)
     assert deliverer(database, other, "next").serve() is True
@@ -190,14 +214,14 @@ def test_a_long_batch_keeps_its_lease_and_ends_when_it_has_lost_it(database, mon
 
     sink = Robbed()
 
-    assert deliverer(database, sink).serve() is False
+    assert deliverer(database, sink).serve() is True
 
     assert sink.taken == [1, 2]
     assert position(database, sink) == 3
 
 
 def test_the_thread_tries_again_after_a_pause_and_not_before(database, monkeypatch):
-    monkeypatch.setattr(deliver, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(settle, "FIRST_PAUSE", 0.05)
     sink = Sink(refuse={1, 2, 3})
     served = deliverer(database, sink)
     numbered(database, 2)

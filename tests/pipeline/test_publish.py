@@ -9,8 +9,9 @@ from tests.pipeline.outlets import WAIT, Sink, Slow, happen, wait_until
 from tests.store.play import number_all, rows
 from worker.domain.events import EventFilter
 from worker.domain.states import EventType
-from worker.pipeline import deliver
+from worker.pipeline import settle
 from worker.pipeline.publish import Publisher
+from worker.pipeline.settle import Terms
 from worker.store import outbox
 from worker.store.tables import event_deliveries, events, leases
 
@@ -53,7 +54,9 @@ def test_each_sink_has_its_own_filter(database):
     happen(database, 2)
     happen(database, 1, start=2, type=EventType.HELD)
 
-    Publisher(database, [all_of_it, held], {"held": EventFilter(types=frozenset({EventType.HELD}))}).publish()
+    Publisher(
+        database, [all_of_it, held], {"held": Terms(wanted=EventFilter(types=frozenset({EventType.HELD})))}
+    ).publish()
 
     assert (all_of_it.taken, held.taken) == ([1, 2, 3], [3])
 
@@ -111,7 +114,8 @@ def test_stopping_publishes_what_is_there_and_gives_everything_back(database, ru
 
 
 def test_a_sink_that_is_away_is_not_waited_for_when_stopping(database, monkeypatch):
-    monkeypatch.setattr(deliver, "FIRST_PAUSE", 2 * WAIT)
+    monkeypatch.setattr(settle, "FIRST_PAUSE", 2 * WAIT)
+    monkeypatch.setattr(settle, "share", lambda: 1.0)
     sink = Sink()
     sink.broken = True
     publisher = Publisher(database, [sink])

@@ -380,6 +380,11 @@ def test_a_refusal_is_classified_by_its_provider_and_quotes_nothing():
     assert "anary" not in failure.detail
 
 
+def test_a_request_id_that_is_a_sentence_is_none():
+    with serving(whole(b"{}", b"Request-Id: asked by Ada <ada@example.com>\r\n")) as server, calling() as client:
+        assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).request_id is None
+
+
 def test_a_long_request_id_is_cut():
     with serving(whole(b"{}", b"Request-Id: " + b"r" * 5000 + b"\r\n")) as server, calling() as client:
         assert client.fetch(PROVIDER, OutboundRequest(server.url, {})).request_id == "r" * 128

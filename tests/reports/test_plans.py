@@ -5,18 +5,24 @@ import re
 import pytest
 from sqlalchemy import event
 
+from tests.store.play import EARLY
 from tests.support.results import KIND, SOURCE, key
 from worker.domain.events import EventFilter
 from worker.domain.states import DeliveryState, ExpectationState, ResourceState
-from worker.reports import events, expectations, resources, results, status
+from worker.reports import events, expectations, resources, results, sinks, status
 from worker.reports.expectations import ExpectationFilter
 from worker.reports.resources import AttemptFilter, DeliveryFilter, ResourceFilter
 from worker.reports.results import ResultFilter
 from worker.store import expectations as due
+from worker.store import outbox, sent_again, undelivered
+from worker.store import sinks as standing
 from worker.store.engine import database_time
 from worker.store.expectations import Wanted
 
-GROWING = ("attempts", "deliveries", "events", "expectations", "resources", "results", "versions")
+GROWING = (
+    "attempts", "deliveries", "event_deliveries", "events", "expectations", "resources", "results",
+    "undelivered_events", "versions",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -88,6 +94,31 @@ def test_a_page_is_read_along_its_order(plan, database, read):
     lines = plan(read)
 
     assert [line for line in lines if line == "USE TEMP B-TREE FOR ORDER BY"] == []
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda session: sinks.sink_list(session, ["log", "other"]),
+        lambda session: sinks.delivery_log(session, "log", "delivered", limit=50),
+        lambda session: sinks.delivery_log(session, "log", "given_up", limit=50),
+        lambda session: sinks.deliveries_of(session, ["log"], [1, 2]),
+        lambda session: outbox.look(session, "log", 250),
+        lambda session: outbox.behind(session, ["log"]),
+        lambda session: standing.standing(session, "log"),
+        lambda session: undelivered.due(session, "log", EARLY, resources=10, limit=250),
+        lambda session: undelivered.blocked(session, "log", {"a", "b"}),
+        lambda session: undelivered.full(session, "log", 100),
+        lambda session: undelivered.wake_first(session, "log", {"a"}, EARLY),
+        lambda session: sent_again.happened(session, EARLY, None, 100, 10),
+    ],
+)
+def test_what_is_asked_about_sinks_is_found_by_an_index(plan, read):
+    """Most of it is asked with each batch, and events only become more."""
+    lines = plan(read)
+
+    assert lines
+    assert scans(lines) == []
 
 
 def test_one_resource_is_found_by_its_name(plan):

@@ -26,6 +26,7 @@ from worker.reports.status import status
 from worker.store import expectations, outbox, query_status, sources
 from worker.store.engine import database_time
 from worker.store.expectations import Wanted
+from worker.store.outbox import Taken
 from worker.store.tables import resources
 
 
@@ -156,7 +157,7 @@ def test_a_sink_lags_by_the_events_that_it_has_not_got(database):
     store(database, key("ver_2"))
     assert number_events(database) == 4
     with database.write() as session:
-        outbox.delivered(session, "log", [1, 2, 3], position=3)
+        outbox.delivered(session, "log", map(Taken, (1, 2, 3)), position=3)
 
     found = read(database)
 

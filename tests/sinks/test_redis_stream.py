@@ -13,7 +13,7 @@ from worker.clock import monotonic
 from worker.domain.events import Event, cloud_event
 from worker.domain.states import EventType, Outcome, Stage
 from worker.settings import SinkSettings
-from worker.sinks.redis_stream import RedisStreamSink
+from worker.sinks.redis_stream import NotAStream, RedisStreamSink
 
 pytestmark = pytest.mark.redis
 
@@ -71,12 +71,17 @@ def test_the_stream_is_named_and_kept_at_about_its_length(redis_url):
     assert 200 <= len(kept) <= 400
 
 
-def test_what_redis_refuses_is_raised(redis_url):
+def test_a_key_that_is_no_stream_is_said_and_taken_once_it_is_gone(redis_url):
+    sink = make(redis_url)
     with redis_client(redis_url) as client:
         client.set(STREAM, "no stream")
+        with pytest.raises(NotAStream) as refusal:
+            sink.deliver([event(1), event(2)])
+        client.delete(STREAM)
+    sink.deliver([event(1), event(2)])
 
-    with pytest.raises(redis.ResponseError):
-        make(redis_url).deliver([event(1), event(2)])
+    assert str(refusal.value) == f"{STREAM} is no stream"
+    assert [found["id"] for found in entries(redis_url)] == ["id-1", "id-2"]
 
 
 def test_a_server_that_was_restarted_or_emptied_is_written_to_again():

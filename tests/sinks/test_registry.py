@@ -1,5 +1,7 @@
 """Sinks are made from their settings; what cannot be made is said without its secrets."""
 
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -61,3 +63,16 @@ def test_other_packages_bring_sinks(monkeypatch):
 
     assert isinstance(mine, Pigeon)
     assert (mine.name, mine.stream) == ("mine", "s")
+
+
+def test_only_what_is_configured_is_loaded():
+    """Each type brings libraries of its own, and a process that idles has room for none that it does not use."""
+    program = (
+        "import sys, worker.sinks.registry as registry\n"
+        "registry.sinks({})\n"
+        "print(sorted(name for name in sys.modules if name in {'standardwebhooks', 'httpx', 'celery', 'redis'}\n"
+        "    or name.startswith('worker.sinks.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
+
+    assert done.stdout.strip() == "['worker.sinks.base', 'worker.sinks.log', 'worker.sinks.registry']"

@@ -9,8 +9,9 @@ from sqlalchemy import delete
 
 from tests.support.services import Postgres
 from worker.store import schema
+from worker.store.all_tables import metadata
 from worker.store.engine import Database
-from worker.store.tables import cursors, metadata
+from worker.store.tables import cursors
 
 
 def migrate(url: str) -> None:

@@ -10,6 +10,7 @@ from tests.store.play import EARLY, SOURCE, number_all, rows, undone
 from worker.domain.events import Event
 from worker.domain.states import EventType, Outcome, Stage
 from worker.store import outbox
+from worker.store.outbox import Taken
 from worker.store.tables import cursors, event_deliveries, events
 
 
@@ -106,7 +107,7 @@ def test_a_sink_has_a_cursor_that_only_goes_forward(database):
     assert position() == 0
     for taken, reached in (([1, 2, 3], 3), ([2], 2), ([], 0), ([3, 4], 4), ([], 6)):
         with database.write() as session:
-            outbox.delivered(session, "log", taken, position=reached)
+            outbox.delivered(session, "log", map(Taken, taken), position=reached)
 
     assert position() == 6, "what the sink does not want is passed over"
     attempts = {row.sequence: row.attempts for row in rows(database, event_deliveries)}
@@ -119,8 +120,8 @@ def test_who_is_behind_is_known_without_looking_at_events(database):
     append(database, happened(1), happened(2))
     number_all(database)
     with database.write() as session:
-        outbox.delivered(session, "there", [1, 2], position=2)
-        outbox.delivered(session, "halfway", [1], position=1)
+        outbox.delivered(session, "there", [Taken(1), Taken(2)], position=2)
+        outbox.delivered(session, "halfway", [Taken(1)], position=1)
 
     with database.read() as session:
         assert outbox.behind(session, ["there", "halfway", "new"]) == {"halfway", "new"}

@@ -9,6 +9,8 @@ from dataclasses import fields
 from tests.support.processes import API_TOKEN
 from web.simulator import people
 from web.simulator.credentials import Credentials
+from worker.domain.documents import MASK, Path, mask
+from worker.domain.strict_json import Json
 
 OPEN_NAMES = frozenset({"yoti_sdk_id", "gu1_organization_id", "gu1_signature_encoding", "yoti_notification_auth"})
 PEOPLE = re.compile(r"\b(" + "|".join([*people.FIRST_NAMES, *people.LAST_NAMES]) + r")\b")
@@ -39,3 +41,18 @@ def _found(text: str, patterns: list[str]) -> Iterator[str]:
         # Logs are long: what is around is looked at only where something was found.
         if match := re.search(pattern, text):
             yield text[max(0, match.start() - 60) : match.end() + 60].replace("\n", " ")
+
+
+def planted(document: Json, plain: tuple[Path, ...], canary: str) -> Json:
+    """The document with `canary` in place of everything personal, and in a new member of every object."""
+    return _planted(document, mask(document, plain), canary)
+
+
+def _planted(value: Json, shown: Json, canary: str) -> Json:
+    if isinstance(value, dict):
+        below = shown if isinstance(shown, dict) else dict.fromkeys(value, MASK)
+        return {"brandNew": canary, **{name: _planted(item, below[name], canary) for name, item in value.items()}}
+    if isinstance(value, list):
+        items = shown if isinstance(shown, list) else [MASK] * len(value)
+        return [_planted(item, other, canary) for item, other in zip(value, items, strict=True)]
+    return canary if shown == MASK and value else value

@@ -40,6 +40,8 @@ DEFAULTS: Mapping[str, Setting] = {
     "host": "127.0.0.1",
     "log_format": "json",
     "api_tokens": [f"flow:{API_TOKEN}"],
+    # Tests ask many times a second whether something has come.
+    "api_rate_limit_per_minute": 0,
     # A killed worker's work is due again after a lease, and no test should wait a minute for that.
     "lease_seconds": 4,
     "call_deadline_seconds": 2.0,
@@ -64,13 +66,15 @@ def eventually(look: Callable[[], Found | None], what: str, seconds: float = PAT
 class Child:
     """One process and what it wrote. Its standard error is the log."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, environ: Mapping[str, str], cwd: Path = ROOT
+    ) -> None:
         self.name = name
         self._output, self._log = folder / f"{name}.out", folder / f"{name}.log"
         with self._output.open("wb") as output, self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command],
-                cwd=ROOT,
+                cwd=cwd,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -195,20 +199,24 @@ class Installation:
 
     def start_program(self, name: str, command: Sequence[str], **environ: str) -> Child:
         """Another program with the same settings."""
-        child = Child(f"{name}-{len(self.children)}", command, self.folder, {**self.environ, **environ})
+        return self.start_program_in(ROOT, name, command, **environ)
+
+    def start_program_in(self, folder: Path, name: str, command: Sequence[str], **environ: str) -> Child:
+        """The same in another folder, in which a Python that is told `-m` looks for its modules first."""
+        child = Child(f"{name}-{len(self.children)}", command, self.folder, {**self.environ, **environ}, folder)
         self.children.append(child)
         return child
 
-    def up(self, **environ: str) -> Child:
+    def up(self, *options: str, **environ: str) -> Child:
         """`verisink up`, once it says that it is ready."""
-        child = self.start("up", "--json", **environ)
+        child = self.start("up", "--json", *options, **environ)
         ready = child.ready(lambda: child.output.partition("\n")[0])
         child.url = json.loads(ready)["url"]
         return child
 
-    def web(self) -> Child:
+    def web(self, **environ: str) -> Child:
         """`verisink web`, once it can do its work."""
-        child = self.start("web")
+        child = self.start("web", **environ)
         child.url = self.url
         child.ready(lambda: answers(child.url + "/readyz"))
         return child

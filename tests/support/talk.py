@@ -18,12 +18,14 @@ class Server:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.stop = threading.Event()
         self.heads: list[str] = []
+        self.port = int(self._listener.getsockname()[1])
+        self.closed = threading.Event()
         self.connections = 0
         self.sent = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def accept(self) -> None:
         with suppress(OSError):
@@ -62,6 +64,7 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
             self._talk(self, connection)
+        self.closed.set()
 
 
 @contextmanager

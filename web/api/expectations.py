@@ -5,10 +5,12 @@ from uuid import UUID
 
 from flask import g
 
-from web.api import models, wire
+from web.api import auth, models, wire
 from web.api.operation import Operation, Routes
 from web.api.problems import Refused
 from web.api.wire import Reply
+from worker.domain.documents import MASK
+from worker.domain.scopes import Scope
 from worker.pipeline import expect
 from worker.pipeline.expect import BadExpectation
 from worker.reports import expectations
@@ -22,7 +24,7 @@ ADD = Operation(
     path="/expectations",
     name="add_expectation",
     summary="Say which result has to be there by when; saying the same again changes nothing",
-    scope="retrievals:write",
+    scope=Scope.RETRIEVALS_WRITE,
     body=models.ExpectationRequest,
     answers={HTTPStatus.CREATED: models.Expectation, HTTPStatus.OK: models.Expectation},
     refusals=frozenset({HTTPStatus.NOT_FOUND}),
@@ -32,7 +34,7 @@ LIST = Operation(
     path="/expectations",
     name="list_expectations",
     summary="Results that are or were expected, in order of deadline",
-    scope="ops:read",
+    scope=Scope.OPS_READ,
     query=models.ExpectationsQuery,
     answers={HTTPStatus.OK: models.Expectations},
 )
@@ -41,7 +43,7 @@ ONE = Operation(
     path="/expectations/{expectation_id}",
     name="get_expectation",
     summary="One expected result",
-    scope="ops:read",
+    scope=Scope.OPS_READ,
     place=models.ExpectationPlace,
     answers={HTTPStatus.OK: models.Expectation},
 )
@@ -50,7 +52,7 @@ CANCEL = Operation(
     path="/expectations/{expectation_id}",
     name="cancel_expectation",
     summary="Expect a result no more; what is closed stays as it is",
-    scope="retrievals:write",
+    scope=Scope.RETRIEVALS_WRITE,
     place=models.ExpectationPlace,
     answers={HTTPStatus.OK: models.Expectation},
 )
@@ -88,7 +90,8 @@ class _Expectations:
                 page = expectations.page(session, wanted, limit=query.limit, after=query.cursor)
             except BadCursor as error:
                 raise wire.bad("cursor", str(error)) from None
-        return wire.answer(models.Expectations.model_validate(page))
+        shown = models.Expectations.model_validate(page)
+        return wire.answer(shown.model_copy(update={"items": [_shown(item) for item in shown.items]}))
 
     def one_expectation(self, expectation_id: UUID) -> Reply:
         with self._runtime.database.read() as session:
@@ -104,4 +107,11 @@ def _read(session: Session, expectation_id: UUID) -> models.Expectation:
     found = expectations.expectation(session, expectation_id)
     if found is None:
         raise Refused(HTTPStatus.NOT_FOUND, "there is no such expectation")
-    return models.Expectation.model_validate(found)
+    return _shown(models.Expectation.model_validate(found))
+
+
+def _shown(item: models.Expectation) -> models.Expectation:
+    """The expectation as this caller may see it: references are chosen by customers, and may be a person's number."""
+    if item.reference is None or auth.may_see_personal():
+        return item
+    return item.model_copy(update={"reference": MASK})

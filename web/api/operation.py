@@ -7,18 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from web.api import caching, models, wire
 from web.api.wire import Reply
-
-Scope: TypeAlias = Literal[
-    "results:read", "results:pii", "retrievals:write", "replays:write", "ops:read", "ops:write"
-]  # fmt: skip
-"""What a token must be allowed to do."""
+from worker.domain.scopes import Scope
 
 EVERYWHERE = frozenset(
     {
@@ -73,12 +69,15 @@ class Routes:
 
     def __init__(self, blueprint: Blueprint) -> None:
         self.operations: dict[str, Operation] = {}
+        self.needed: dict[str, Scope] = {}
+        """The scope that each needs, by the name of Flask's endpoint."""
         self._blueprint = blueprint
 
     def add(self, operation: Operation, handler: Callable[..., Reply]) -> None:
         """Serve `operation` with `handler`, which gets the parts of the path by name, and `query` and `body` where the
         operation has them. Each is checked before."""
         self.operations[operation.name] = operation
+        self.needed[f"{self._blueprint.name}.{operation.name}"] = operation.scope
 
         def view(**place: str) -> Response:
             return _answer(operation, handler(**_asked(operation, place)))

@@ -12,6 +12,7 @@ from web.api.operation import Operation, Routes
 from web.api.problems import Refused
 from web.api.wire import Reply
 from worker.domain.replays import Lane, ReplayLevel, Selection
+from worker.domain.scopes import Scope
 from worker.errors import BadSelection, ReplayIsOver, UnknownReplay
 from worker.pipeline import replay
 from worker.reports import replays
@@ -25,7 +26,7 @@ START = Operation(
     path="/replays",
     name="start_replay",
     summary="Do again what was selected, or plan it; 202 is a replay that began, 200 a plan that changed nothing",
-    scope="replays:write",
+    scope=Scope.REPLAYS_WRITE,
     body=models.ReplayRequest,
     answers={HTTPStatus.ACCEPTED: models.Replay, HTTPStatus.OK: models.ReplayPlan},
 )
@@ -34,7 +35,7 @@ LIST = Operation(
     path="/replays",
     name="list_replays",
     summary="The newest replays",
-    scope="ops:read",
+    scope=Scope.OPS_READ,
     query=models.ReplaysQuery,
     answers={HTTPStatus.OK: models.Replays},
 )
@@ -43,7 +44,7 @@ ONE = Operation(
     path="/replays/{replay_id}",
     name="get_replay",
     summary="A replay, and how far it is",
-    scope="ops:read",
+    scope=Scope.OPS_READ,
     place=models.ReplayPlace,
     answers={HTTPStatus.OK: models.Replay},
 )
@@ -52,7 +53,7 @@ ITEMS = Operation(
     path="/replays/{replay_id}/items",
     name="list_replay_items",
     summary="What a replay did with each of its items",
-    scope="ops:read",
+    scope=Scope.OPS_READ,
     place=models.ReplayPlace,
     query=models.ItemsQuery,
     answers={HTTPStatus.OK: models.Items},
@@ -62,7 +63,7 @@ LANES = Operation(
     path="/lanes",
     name="list_lanes",
     summary="Parked work by how it stopped, the largest lane first",
-    scope="ops:read",
+    scope=Scope.OPS_READ,
     answers={HTTPStatus.OK: models.Lanes},
 )
 DEEDS = {"pause": replay.pause, "resume": replay.resume, "cancel": replay.cancel}
@@ -86,7 +87,7 @@ def _doing(name: str) -> Operation:
         path=f"/replays/{{replay_id}}/{name}",
         name=f"{name}_replay",
         summary=f"{name.capitalize()} a replay; what is so already stays so",
-        scope="replays:write",
+        scope=Scope.REPLAYS_WRITE,
         place=models.ReplayPlace,
         answers={HTTPStatus.OK: models.Replay},
         refusals=frozenset({HTTPStatus.CONFLICT}),

@@ -7,6 +7,7 @@ from flask import g
 from web.api import models, wire
 from web.api.operation import Operation, Routes
 from web.api.wire import Reply
+from worker.domain.scopes import Scope
 from worker.pipeline import operate
 from worker.reports import status
 from worker.runtime import Runtime
@@ -16,7 +17,7 @@ LIST = Operation(
     path="/sources",
     name="list_sources",
     summary="How every source stands",
-    scope="ops:read",
+    scope=Scope.OPS_READ,
     answers={HTTPStatus.OK: models.Sources},
 )
 HOLD = Operation(
@@ -24,7 +25,7 @@ HOLD = Operation(
     path="/sources/{source}/hold",
     name="hold_source",
     summary="Stop all calls to a source, and go on taking its webhooks",
-    scope="ops:write",
+    scope=Scope.OPS_WRITE,
     place=models.SourcePlace,
     body=models.HoldRequest,
     answers={HTTPStatus.OK: models.Held},
@@ -34,7 +35,7 @@ RELEASE = Operation(
     path="/sources/{source}/release",
     name="release_source",
     summary="Call a source again that was held or throttled",
-    scope="ops:write",
+    scope=Scope.OPS_WRITE,
     place=models.SourcePlace,
     body=models.ReleaseRequest,
     may_be_bare=True,

@@ -15,15 +15,19 @@ import redis
 from worker.cli.common import database_name, sqlite_file
 from worker.clock import unix_seconds, utc_now
 from worker.domain.retry import Failure
+from worker.domain.scopes import TokenState
 from worker.domain.states import FailureKind
 from worker.errors import ConfigurationError, SchemaMismatch, SpoolUnusable
 from worker.providers.base import Provider
 from worker.providers.client import ProviderClient, RetrieveFailed
+from worker.reports.api_tokens import tokens
 from worker.runtime import Runtime
 from worker.settings import CREDENTIAL_KEYS, WEBHOOK_SECRET_KEYS, Settings, Source, masked_url, warnings
 from worker.settings_text import display_name
+from worker.sinks.base import CannotDeliver, Checked, Sink
+from worker.sinks.registry import make_sink
 from worker.store import query_status, schema, spool
-from worker.store.engine import UNAVAILABLE, database_time
+from worker.store.engine import REFUSED, UNAVAILABLE, database_time
 
 MOST_SKEW = timedelta(seconds=5)
 """Hosts with a running time service are milliseconds apart. Seconds mean that it does not run."""
@@ -64,10 +68,6 @@ def settings_checks(settings: Settings) -> Iterator[Check]:
         yield Check("settings", WARN, "no source is configured", "set VERISINK_SOURCES__<SLUG>__PROVIDER and its keys")
     elif not found:
         yield Check("settings", OK, f"{len(settings.sources)} sources: {', '.join(settings.sources)}")
-    if settings.api_tokens:
-        yield Check("api", OK, f"{len(settings.api_tokens)} tokens")
-    else:
-        yield Check("api", WARN, "no token: /api/v1 refuses everybody", "set VERISINK_API_TOKENS to name:token")
 
 
 def settings_broken(error: ConfigurationError) -> Iterator[Check]:
@@ -98,6 +98,23 @@ def database_checks(runtime: Runtime) -> Iterator[Check]:
     yield _durability(found)
     yield _schema(runtime)
     yield _clock(skew)
+
+
+def api_checks(runtime: Runtime) -> Iterator[Check]:
+    """Whether anybody can use the API."""
+    own, made = len(runtime.settings.api_tokens), 0
+    path = sqlite_file(runtime.settings)
+    if path is None or path.exists():
+        try:
+            with runtime.database.read() as session:
+                made = sum(token.state is TokenState.GOOD for token in tokens(session))
+        except REFUSED:
+            # It is away, or its schema is older: the checks of the database say so.
+            made = 0
+    if own or made:
+        yield Check("api", OK, f"{own} tokens in the settings, {made} in the database")
+    else:
+        yield Check("api", WARN, "no token: /api/v1 refuses everybody", "make one with `verisink token create`")
 
 
 def _disk(path: Path) -> Check:
@@ -183,10 +200,24 @@ def _redis(url: str) -> Check:
 
 
 def sink_checks(settings: Settings) -> Iterator[Check]:
-    """Whether each Redis stream could be written to."""
+    """Whether each sink that can be looked at could be given something."""
     for name, sink in settings.complete_sinks.items():
         if sink.type == "redis_stream" and sink.url is not None:
             yield _stream(f"sink {name}", sink.url.get_secret_value(), sink.stream)
+        else:
+            yield from _sink(f"sink {name}", make_sink(name, sink))
+
+
+def _sink(name: str, sink: Sink) -> Iterator[Check]:
+    try:
+        if isinstance(sink, Checked):
+            yield Check(name, OK, sink.check())
+    except CannotDeliver as error:
+        yield Check(name, FAIL if error.fails else WARN, str(error), error.todo)
+    except Exception as error:  # noqa: BLE001 - a sink of another package may raise anything
+        yield Check(name, FAIL, f"looking at it raised {type(error).__name__}", "ask whoever made this type of sink")
+    finally:
+        sink.close()
 
 
 def _stream(name: str, url: str, stream: str) -> Check:

@@ -6,6 +6,7 @@ import click
 
 from worker.cli import checks
 from worker.cli.checks import Check
+from worker.cli.checks_sinks import standing_checks
 from worker.cli.common import FAILED, json_option, load
 from worker.cli.lists import show_list
 from worker.errors import ConfigurationError
@@ -32,9 +33,11 @@ def _examine(*, offline: bool) -> Iterator[Check]:
     try:
         yield from checks.settings_checks(runtime.settings)
         yield from checks.database_checks(runtime)
+        yield from checks.api_checks(runtime)
         yield from checks.spool_checks(runtime.settings)
         yield from checks.broker_checks(runtime)
         yield from checks.sink_checks(runtime.settings)
+        yield from standing_checks(runtime)
         yield from checks.source_checks(runtime, offline=offline)
     finally:
         runtime.database.dispose()

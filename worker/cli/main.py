@@ -11,11 +11,14 @@ Lazy: TypeAlias = tuple[str, str]
 
 COMMANDS: Mapping[str, Lazy] = {
     "migrate": ("worker.cli.migrate:migrate", "The database to the newest schema."),
+    "schema": ("worker.cli.schema:schema", "Describes the results database, column by column."),
+    "grants": ("worker.cli.grants:grants", "Prints the SQL of read-only roles for PostgreSQL."),
     "doctor": ("worker.cli.doctor:doctor", "Checks settings, database, broker, clock and credentials."),
     "status": ("worker.cli.status:status", "Open work, held sources, and how far the sinks are."),
     "results": ("worker.cli.lists:results", "Lists results."),
     "show": ("worker.cli.show:show", "All about one resource."),
     "events": ("worker.cli.events:events", "Lists events, or follows them."),
+    "schemas": ("worker.cli.schemas:schemas", "Prints the JSON Schemas of the events."),
     "resources": ("worker.cli.lists:resources", "Lists resources and where they stand."),
     "deliveries": ("worker.cli.lists:deliveries", "Lists what the providers sent."),
     "attempts": ("worker.cli.lists:attempts", "Lists retrieve calls and how they ended."),
@@ -27,8 +30,10 @@ COMMANDS: Mapping[str, Lazy] = {
     "reconciliations": ("worker.cli.reconcile:reconciliations", "Lists reconciliations and what they found."),
     "hold": ("worker.cli.hold:hold", "Stops calling a source; its webhooks are still taken."),
     "release": ("worker.cli.hold:release", "Lets a held or throttled source be called again."),
+    "sinks": ("worker.cli.sinks:sinks", "Lists sinks; holds, releases, resends; shows what was delivered."),
     "expect": ("worker.cli.expectations:expect", "Expects a result by a time."),
     "expectations": ("worker.cli.expectations:expectations", "Lists expected results."),
+    "token": ("worker.cli.token:token", "Makes, lists and revokes tokens of the API."),
 }
 """The commands that need no server."""
 

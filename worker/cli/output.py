@@ -18,7 +18,7 @@ _STYLES = {
     "ok": "green", "warn": "yellow", "fail": "bold red",
     "approved": "green", "passed": "green", "rejected": "red", "failed": "red", "crashed": "red",
     "parked": "bold red", "held": "bold red", "throttled": "yellow", "unreadable": "red", "unmapped": "yellow",
-    "overdue": "bold red",
+    "overdue": "bold red", "away": "yellow", "refusing": "yellow", "given_up": "bold red", "delivered": "green",
 }  # fmt: skip
 
 

@@ -8,14 +8,17 @@ from worker.cli.common import fail, guarded, json_option, key, opened, resource_
 from worker.cli.lists import show_list
 from worker.cli.output import print_facts, print_json, print_table
 from worker.domain.strict_json import Json
+from worker.pipeline import operate_sinks
 from worker.reports import resources as work
 from worker.reports.resources import Resource, Story
 from worker.reports.results import Check, ResultDetail
+from worker.reports.sinks import deliveries_of
 
 VERSION_COLUMNS = ("version", "stage", "outcome", "provider_status", "retrieved_at", "cause", "erased_at")
 ATTEMPT_COLUMNS = ("number", "started_at", "finished_at", "cause", "outcome", "error", "http_status", "detail")
 DELIVERY_COLUMNS = ("received_at", "event_type", "state", "repeats", "id")
 EVENT_COLUMNS = ("sequence", "occurred_at", "type", "version")
+SINK_COLUMNS = ("sink", "sequence", "state", "attempts", "delivered_at", "last_error")
 
 _PERSONAL = {"document", "details"}
 """What a provider says about the person, besides verdicts, checks and ids."""
@@ -31,12 +34,16 @@ def show(source: str, kind: str, external_id: str, document: bool, as_json: bool
     wanted = key(source, kind, external_id)
     with opened() as runtime, runtime.database.read() as session:
         story = work.story(session, wanted)
+        numbers = [event.sequence for event in story.events] if story is not None else []
+        delivered = deliveries_of(session, operate_sinks.names(runtime.settings), numbers)
     if story is None:
         fail(f"nobody ever asked for {kind} {external_id} of source {source}")
     if as_json:
-        print_json({**_fields(story), "result": story.result and result_fields(story.result, whole=document)})
+        result = story.result and result_fields(story.result, whole=document)
+        print_json({**_fields(story), "result": result, "event_deliveries": delivered})
     else:
         _print(story)
+        show_list("at the sinks", delivered, SINK_COLUMNS, as_json=False)
         if document and story.result is not None:
             _print_document(story.result.document)
 

@@ -6,6 +6,8 @@ from worker.cli.common import guarded, json_option, opened
 from worker.cli.lists import show_list
 from worker.cli.output import duration, print_facts, print_json, print_table
 from worker.cli.reconcile import RUN_COLUMNS, run_cells
+from worker.cli.sinks import print_sinks
+from worker.pipeline import operate_sinks
 from worker.reports.status import MOST_OVERDUE, MOST_UNREADABLE, SourceStatus, Status
 from worker.reports.status import status as read_status
 
@@ -16,7 +18,7 @@ from worker.reports.status import status as read_status
 def status(as_json: bool) -> None:
     """Open work by state, the oldest of it, held and throttled sources, and how far the sinks are."""
     with opened() as runtime, runtime.database.read() as session:
-        found = read_status(session, runtime.settings.sources)
+        found = read_status(session, runtime.settings.sources, operate_sinks.names(runtime.settings))
     if as_json:
         print_json(found)
     else:
@@ -42,7 +44,7 @@ def _print(found: Status) -> None:
     print_table("sources", columns, map(_source_cells, found.sources))
     if found.parked_reasons:
         show_list("parked", found.parked_reasons, ("source", "reason", "count"), as_json=False)
-    show_list("sinks", found.sinks, ("sink", "position", "lag"), as_json=False)
+    print_sinks(found.sinks)
     if found.reconciliations:
         print_table("last reconciliations", RUN_COLUMNS, map(run_cells, found.reconciliations))
     if found.drift:

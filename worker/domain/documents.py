@@ -1,10 +1,12 @@
-"""What is done to a provider's document before it is kept: secrets out, and a digest that ignores volatile parts.
+"""What is done to a provider's document: secrets out before it is kept, a digest that ignores volatile parts, and a
+mask for readers who may not see personal data.
 
 Providers declare paths. A path is a tuple of member names; `*` stands for any member or list item, and `**` for any
 number of steps, none included. All paths are followed in one walk, because a path with `**` leads everywhere.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,13 +17,34 @@ Path = tuple[str, ...]
 
 REDACTED = "[redacted]"
 
+MASK = "***"
+"""What stands where a value is hidden. Numbers and booleans give way to it too: a made-up one could be believed."""
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/#=+-]{0,127}\Z")
+"""What statuses, codes, ids and times look like. Sentences, e-mail addresses, links and full names do not."""
+
+_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
+"""What names of members look like. An object with a person's address for a name is a list of persons."""
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """What a provider says of its documents: `secrets` are never stored, `volatile` parts change without meaning."""
+    """What a provider says of its documents: `secrets` are never stored, `volatile` parts change without meaning.
+
+    `plain` parts say nothing about who the person is, and all else is personal. `plain_checks` says the same of the
+    checks that this provider's documents read as, because some of their words are taken from personal parts.
+    """
 
     secrets: tuple[Path, ...] = ()
     volatile: tuple[Path, ...] = ()
+    plain: tuple[Path, ...] = ()
+    plain_checks: tuple[Path, ...] = ()
+
+
+def dotted(text: str, *prefixes: str) -> tuple[Path, ...]:
+    """Paths that are written with dots and separated by blanks, below each of the prefixes (`""` for none)."""
+    written = text.split()
+    return tuple(tuple(f"{prefix}.{path}".strip(".").split(".")) for prefix in prefixes or ("",) for path in written)
 
 
 def redact(document: Json, secrets: tuple[Path, ...]) -> tuple[Json, bool]:
@@ -45,14 +68,29 @@ def content_digest(document: Json, volatile: tuple[Path, ...]) -> str:
     return hashlib.sha256(canonical(_meaning(document, _start(volatile)))).hexdigest()
 
 
+def mask(value: Json, plain: tuple[Path, ...]) -> Json:
+    """`value` with everything hidden that no plain path leads to. Null and what is empty stay: they hold nothing.
+
+    A plain path leads to one string, number or boolean; an object that turns up there is hidden. What no plain path
+    leads into is hidden in one piece, because in a part that nobody knows even names and lengths may be personal.
+    """
+    return _masked(value, _start(plain))
+
+
+def plain_word(text: str | None) -> str | None:
+    """`text` if it looks like a status, a code, an id or a time; anything else is hidden."""
+    return text if not text or _WORD.match(text) else MASK
+
+
 class _Place:
     """Where a walk stands in all paths at once: what may still follow, for each of them."""
 
-    __slots__ = ("ends", "named", "others", "rests")
+    __slots__ = ("ends", "leads_on", "named", "others", "rests")
 
     def __init__(self, rests: frozenset[Path]) -> None:
         self.rests = rests
         self.ends = () in rests
+        self.leads_on = any(rests)
         self.named: dict[str, _Place] = {}
         self.others: _Place = self
 
@@ -112,3 +150,21 @@ def _meaning(value: Json, place: _Place) -> Json:
     if isinstance(value, list):
         return [] if place.others.ends else [_meaning(item, place.others) for item in value]
     return value
+
+
+def _masked(value: Json, place: _Place) -> Json:
+    if not value and not isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return _masked_object(value, place) if place.leads_on else MASK
+    if isinstance(value, list):
+        return [_masked(item, place.others) for item in value] if place.leads_on else MASK
+    if not place.ends:
+        return MASK
+    return plain_word(value) if isinstance(value, str) else value
+
+
+def _masked_object(value: dict[str, Json], place: _Place) -> Json:
+    if any(name not in place.named and not _MEMBER.match(name) for name in value):
+        return MASK
+    return {name: _masked(item, place.below(name)) for name, item in value.items()}

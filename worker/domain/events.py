@@ -4,6 +4,7 @@ Events are thin: ids, verdict, version number and times, and no personal data, b
 other teams' systems that nobody erases.
 """
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,13 @@ from worker.domain.model import Verdict
 from worker.domain.states import EventType, Outcome, Stage
 
 _NAMESPACE = uuid.UUID("6f1d3c1e-9f0b-5b5c-8f6e-2d1f6b6f3a10")
+
+CREDENTIAL_REFUSED = "the credential cannot be used"
+
+HOLD_REASON = re.compile(
+    f"held by an operator|the provider answered [1-5][0-9]{{2}}|[a-z_]{{1,40}} is not set|{CREDENTIAL_REFUSED}"
+)
+"""What an event may say of why a source is held: no word of a provider, of a package, or of an operator."""
 
 _OPPOSITES = frozenset({(Outcome.APPROVED, Outcome.REJECTED), (Outcome.REJECTED, Outcome.APPROVED)})
 
@@ -30,6 +38,12 @@ class Event:
     outcome: Outcome | None = None
     occasion: str = ""
     data: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def resource(self) -> str:
+        """What the event is about, as one word: events of one word keep their order wherever they go. Those about a
+        whole source are about the source."""
+        return "/".join(part for part in (self.source, self.kind, self.external_id) if part is not None)
 
     @property
     def id(self) -> str:
@@ -56,6 +70,11 @@ class EventFilter:
 
 
 EVERYTHING = EventFilter()
+
+
+def told_reason(reason: str) -> str:
+    """Why a source is held, as events may say it. Anything but our own sentences may name somebody."""
+    return reason if HOLD_REASON.fullmatch(reason) else CREDENTIAL_REFUSED
 
 
 def types_for(previous: Verdict | None, current: Verdict) -> tuple[EventType, ...]:

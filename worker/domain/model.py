@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from worker.domain.documents import plain_word
 from worker.domain.states import CheckOutcome, Outcome, Stage
 
 EXTERNAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
@@ -12,6 +13,10 @@ EXTERNAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 
 KIND = re.compile(r"[a-z0-9][a-z0-9-]{0,63}(?:/[a-z0-9][a-z0-9-]{0,63}){0,2}\Z")
 """Kinds are ours or a provider's resource type; a slash may join two words, never a dot or a percent sign."""
+
+
+LONGEST_DRIFT = 80
+"""Characters. The longest code that a vendor documents has 48."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,6 +88,12 @@ class Drift:
 
     field: str
     value: str
+
+    @classmethod
+    def seen(cls, field: str, value: str | None, *, missing: str = "missing") -> "Drift":
+        """Drift in what a provider wrote. Only what looks like a code is quoted: whoever shifts a field may put a
+        person's name or address where a status belongs, and operators look at drift who look at nobody's documents."""
+        return cls(field, plain_word(value[:LONGEST_DRIFT]) or missing if value else missing)
 
 
 @dataclass(frozen=True, slots=True)

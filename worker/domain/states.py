@@ -134,6 +134,13 @@ class EventType(StrEnum):
     OVERDUE = "verification.overdue"
 
 
+class UndeliveredState(StrEnum):
+    """Where an event stands that a sink was passed over with."""
+
+    WAITING = "waiting"
+    GIVEN_UP = "given_up"
+
+
 class ExpectationState(StrEnum):
     """What became of an expected result. `overdue` may still become `met_late`."""
 

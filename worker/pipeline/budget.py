@@ -10,7 +10,7 @@ import pkgutil
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -28,6 +28,9 @@ seconds; with less, a replay would take much longer for nothing."""
 AWAY_SECONDS = 5.0
 """For so long a Redis that failed is not asked again: each question to one that hangs costs a second."""
 
+ANSWER_SECONDS = 1.0
+"""So long Redis may take to answer. A worker that waits a second longer for its budget has lost nothing."""
+
 _SHARED = "worker.pipeline.shared_budget:RedisWindow"
 """By its name, so that a process that shares nothing loads no Redis client."""
 
@@ -36,12 +39,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """`calls` may be made, of which at most `low` by work that is not live. The rest is what is left after them."""
+    """`calls` may be made, of which at most `low` by work that is not live. The rest is what is left after them, and in
+    how many seconds the oldest call leaves the window, so that there is one more."""
 
     calls: int
     low: int
     left: int = 0
     left_low: int = 0
+    more_in: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,47 @@ def low_limit(calls: int) -> int:
     return max(1, int(calls * LOW_SHARE))
 
 
+class Windows:
+    """Sliding minutes by name, in Redis where there is one. Thread-safe. While it is away, each process counts by
+    itself.
+
+    `answer_seconds` is how long Redis may take, `away_seconds` how long one that failed is left alone.
+    """
+
+    def __init__(
+        self, redis_url: str | None, *, away_seconds: float = AWAY_SECONDS, answer_seconds: float = ANSWER_SECONDS
+    ) -> None:
+        self._local = _MemoryWindow()
+        self._shared: _Window | None = None
+        if redis_url is not None:
+            self._shared = pkgutil.resolve_name(_SHARED)(redis_url, answer_seconds=answer_seconds)
+        self._away_until = 0.0
+        self._away_seconds = away_seconds
+
+    def grant(self, name: str, limit: Limit, calls: int, low: int) -> Grant:
+        """Spend up to `calls`, as far as there are any; `low` is how many of them work that is not live would like."""
+        try:
+            return self._window().grant(name, limit, calls, low)
+        except WindowAway as error:
+            self._note_away(name, error)
+            return self._local.grant(name, limit, calls, low)
+
+    def give_back(self, name: str, calls: int, low: int) -> None:
+        """Return calls that were granted and not made, and how many of them counted as `low`."""
+        try:
+            self._window().give_back(name, calls, low)
+        except WindowAway as error:
+            # They are missing for a minute, which only makes us slower.
+            self._note_away(name, error)
+
+    def _window(self) -> _Window:
+        return self._local if self._shared is None or monotonic() < self._away_until else self._shared
+
+    def _note_away(self, name: str, error: WindowAway) -> None:
+        self._away_until = monotonic() + self._away_seconds
+        log.warning("budget_store_unavailable", budget=name, error=str(error))
+
+
 class Budgets:
     """The budgets of all sources. Thread-safe. While Redis is away, each process counts by itself."""
 
@@ -77,30 +123,16 @@ class Budgets:
             slug: Limit(source.rate_limit_per_minute, low_limit(source.rate_limit_per_minute))
             for slug, source in sources.items()
         }
-        self._local = _MemoryWindow()
-        self._shared: _Window | None = pkgutil.resolve_name(_SHARED)(redis_url) if redis_url is not None else None
-        self._away_until = 0.0
-        self._away_seconds = away_seconds
+        self._windows = Windows(redis_url, away_seconds=away_seconds)
 
     def grant(self, source: str, *, calls: int, low: int) -> Grant:
         """Spend up to `calls`, as far as there are any; `low` is how many of them work that is not live would like."""
-        window = self._window()
-        try:
-            return window.grant(source, self._limits[source], calls, low)
-        except WindowAway as error:
-            self._note_away(source, error)
-            return self._local.grant(source, self._limits[source], calls, low)
+        return self._windows.grant(source, self._limits[source], calls, low)
 
     def give_back(self, source: str, *, calls: int, low: int) -> None:
         """Return calls that were granted and not made, and how many of them counted as `low`."""
-        if calls <= 0 and low <= 0:
-            return
-        window = self._window()
-        try:
-            window.give_back(source, calls, low)
-        except WindowAway as error:
-            # They are missing for a minute, which only makes us slower.
-            self._note_away(source, error)
+        if calls > 0 or low > 0:
+            self._windows.give_back(source, calls, low)
 
     def left(self, source: str, priority: Priority = Priority.LIVE) -> int:
         """How many calls could be made now by work of this priority."""
@@ -114,13 +146,6 @@ class Budgets:
             return True
         self.give_back(source, calls=found.calls, low=found.low)
         return False
-
-    def _window(self) -> _Window:
-        return self._local if self._shared is None or monotonic() < self._away_until else self._shared
-
-    def _note_away(self, source: str, error: WindowAway) -> None:
-        self._away_until = monotonic() + self._away_seconds
-        log.warning("budget_store_unavailable", source=source, error=str(error))
 
 
 class _MemoryWindow:
@@ -138,7 +163,8 @@ class _MemoryWindow:
             granted_low = min(free_low, granted, low)
             spent.extend([now] * granted)
             spent_low.extend([now] * granted_low)
-            return Grant(granted, granted_low, free - granted, min(free_low - granted_low, free - granted))
+            more_in = spent[0] + WINDOW_SECONDS - now if spent else 0.0
+            return Grant(granted, granted_low, free - granted, min(free_low - granted_low, free - granted), more_in)
 
     def give_back(self, source: str, calls: int, low: int) -> None:
         with self._lock:

@@ -1,42 +1,53 @@
 """Deliver: hand one sink what it has not got yet, in order, at least once, and be patient while it is away.
 
 Each sink has a cursor, and a thread in every worker process. A lease lets one of them deliver at a time; it is taken
-for a batch and given back with it, so that whoever has just numbered an event delivers it.
+for a batch and given back with it, so that whoever has just numbered an event delivers it. How a sink in trouble stands
+is in the database, so that all processes leave it alone together.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 
 import structlog
 
 from worker.clock import monotonic
-from worker.domain.events import EVERYTHING, EventFilter, cloud_event
 from worker.log import where
+from worker.pipeline.hand_over import REFUSED_IN_A_ROW, HandOver
+from worker.pipeline.settle import FIRST_PAUSE as FIRST_PAUSE
+from worker.pipeline.settle import LONGEST_PAUSE as LONGEST_PAUSE
+from worker.pipeline.settle import Settled, Terms, Trouble, pause, settle, settle_plain
 from worker.sinks.base import Sink
-from worker.store import leases, outbox
+from worker.store import leases, outbox, sinks, undelivered
 from worker.store.engine import UNAVAILABLE, Database, Session
 from worker.store.outbox import NumberedEvent
+from worker.store.sinks import Standing
+from worker.store.undelivered import Waiting
 
 BATCH = 250
 """Events between two moves of the cursor. So many may come again after a crash."""
 
-LEASE = timedelta(seconds=5)
-"""How long a process that died at a batch keeps a sink from the others. A call to a sink must be shorter."""
+RENEW_SECONDS = 2.0
+"""A batch that takes several calls renews its lease when it is so old. An operator's hold is noticed then."""
+
+SPARE_SECONDS = 0.5
+"""What a lease lasts beyond the longest call that may begin just before it is renewed. Then, a process that died at a
+batch has kept the sink from the others for long enough."""
 
 AGAIN_SECONDS = 0.05
 LONGEST_AGAIN_SECONDS = 1.0
 """How soon to look again at a sink that another process is serving. A batch takes some milliseconds, and what came too
 late for it belongs to whoever numbered it; more often would only be in the other's way."""
 
-RENEW_SECONDS = 2.0
-"""A batch that takes several calls renews its lease when it is so old; a call of three seconds still fits into it."""
+RESOURCES_AT_ONCE = 10
+"""Of resources whose events were refused, so many are tried between two batches: each may take a whole call, and the
+others' events do not wait for more."""
 
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 60.0
-"""Between two tries of a sink that is away. The pause doubles from the first to the longest: a minute is what a sink
-that is back may be unaware of it, and a try costs a server that is in trouble little."""
+MOST_WAITING = 10_000
+"""Events set aside for one sink. Beyond that its others wait at the cursor, where they cost nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,30 +58,49 @@ class _Look(Enum):
     EMPTY = auto()
     MORE = auto()
     TAKEN_BY_ANOTHER = auto()
+    RESTING = auto()
     FAILED = auto()
 
 
-class SinkFailed(Exception):
-    """A sink raised what our own database would."""
-
-
 class LeaseLost(Exception):
-    """A sink was served for longer than its lease lasts, and belongs to another process."""
+    """A sink was served for longer than its lease lasts, or is held, or belongs to another process."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be handed over: what waits and is due, and what stands behind the cursor. `standing` is there for a
+    sink in trouble, and `blocked` are the resources whose events wait."""
+
+    waiting: Sequence[Waiting]
+    batch: Sequence[NumberedEvent]
+    standing: Standing | None = None
+    blocked: frozenset[str] = frozenset()
+    whole: bool = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.waiting and not self.batch
 
 
 class Deliverer:
     """Serves one sink. `wake` says that there may be something for it; the sink's own trouble delays nobody else."""
 
-    def __init__(self, database: Database, sink: Sink, *, holder: str, wanted: EventFilter = EVERYTHING) -> None:
+    def __init__(self, database: Database, sink: Sink, *, holder: str, terms: Terms | None = None) -> None:
         self.sink = sink
         self._database = database
-        self._wanted = wanted
+        self._terms = terms or Terms()
         self._holder = holder
-        self._lease = f"sink:{sink.name}"
+        self._lease = sinks.lease_name(sink.name)
+        self._lasting = timedelta(seconds=_call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
-        self._failing_since = 0.0
+        self._in_a_row = 0
+        self._rests_until = 0.0
+        self._again = AGAIN_SECONDS
+        self._left_alone = False
+        self._begun = not self._terms.from_now
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -78,8 +108,20 @@ class Deliverer:
         self._thread = threading.Thread(target=self._run, name=f"sink-{self.sink.name}", daemon=True)
         self._thread.start()
 
+    @property
+    def resting(self) -> bool:
+        """Whether the sink is left alone, so that only the database says when to go on."""
+        return self._left_alone or monotonic() < self._rests_until
+
     def wake(self) -> None:
-        """There may be something to deliver. Returns at once. While the sink is away, its pause goes on."""
+        """There may be something to deliver. Returns at once. While the sink is left alone, it stays so."""
+        if not self.resting:
+            self._wake.set()
+
+    def wake_due(self) -> None:
+        """The database says that there is something to deliver and that it may be tried. Returns at once."""
+        self._rests_until = 0.0
+        self._left_alone = False
         self._wake.set()
 
     def stop(self) -> None:
@@ -92,51 +134,67 @@ class Deliverer:
         if self._thread is not None:
             self._thread.join(wait_seconds)
 
-    def pause(self) -> float:
-        """How long to leave a sink alone that has just failed, in seconds."""
-        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 20))
-
     def serve(self) -> bool:
         """Deliver everything that is there; false if the sink did not take it. Raises what the database raises."""
-        return self._serve() is not _Look.FAILED
+        return self._serve() not in (_Look.FAILED, _Look.RESTING)
 
     def _serve(self) -> _Look:
         try:
+            self._begin()
             while (look := self._deliver_some()) is _Look.MORE:
                 pass
         except UNAVAILABLE:
             raise
-        except Exception as error:  # noqa: BLE001 - sinks raise whatever their libraries do
-            self._note_failure(error)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive its own mistakes, and not repeat them fast
+            log.error("delivery_failed", sink=self.sink.name, error=where(error))
+            self._failures += 1
+            self._rest(pause(self._failures, FIRST_PAUSE, LONGEST_PAUSE))
             return _Look.FAILED
-        if look is _Look.EMPTY:
-            self._note_success()
         return look
+
+    def _begin(self) -> None:
+        """Let a new sink that wants only what comes begin behind what is there."""
+        if not self._begun:
+            with self._database.write() as session:
+                sinks.begin_now(session, self.sink.name)
+            self._begun = True
 
     def _run(self) -> None:
         stopping = False
+        # Where it begins is decided now, and not when the first event is there.
+        wait: float | None = 0.0 if self._terms.from_now else None
         while not stopping:
-            self._wake.wait()
+            self._wake.wait(wait)
             self._wake.clear()
             # Asked before serving: what was numbered until the stop is delivered, also if a batch is under way.
             stopping = self._stopping.is_set()
-            look = self._serve_once()
-            again = AGAIN_SECONDS
-            while not stopping and (self._failures or look is _Look.TAKEN_BY_ANOTHER):
-                stopping = self._stopping.wait(self.pause() if self._failures else again)
-                # Where another process is busy with a sink, it is left to it more and more.
-                again = min(2 * again, LONGEST_AGAIN_SECONDS)
-                if not stopping:
-                    look = self._serve_once()
+            if not (stopping and self.resting):
+                wait = self._serve_for_now()
         self.sink.close()
 
-    def _serve_once(self) -> _Look:
+    def _serve_for_now(self) -> float | None:
+        """Serve, and return how soon to look again by itself."""
         try:
-            return self._serve()
+            look = self._serve()
+            if look is _Look.TAKEN_BY_ANOTHER:
+                return self._wait_for_another()
         except UNAVAILABLE as error:
             log.warning("delivery_postponed", sink=self.sink.name, error=type(error).__name__)
             # The sweep wakes this thread again.
-            return _Look.EMPTY
+            return None
+        self._again = AGAIN_SECONDS
+        if look in (_Look.FAILED, _Look.RESTING) and not self._left_alone:
+            return max(self._rests_until - monotonic(), 0.0)
+        return None
+
+    def _wait_for_another(self) -> float | None:
+        """Where another process is busy with a sink, it is left to it more and more; where the sink is held, altogether
+        until the database says that it is not."""
+        again, self._again = self._again, min(2 * self._again, LONGEST_AGAIN_SECONDS)
+        if again == LONGEST_AGAIN_SECONDS:
+            with self._database.read() as session:
+                self._left_alone = sinks.held(session, self.sink.name)
+        return None if self._left_alone else again
 
     def _deliver_some(self) -> _Look:
         """Deliver a batch, if there is one and no other process is at it."""
@@ -144,60 +202,121 @@ class Deliverer:
         with self._database.write() as session:
             if not self._lead(session):
                 return _Look.TAKEN_BY_ANOTHER
-            batch = outbox.unread(session, self.sink.name, BATCH)
-            if not batch:
+            work = self._look(session)
+            rest = work.standing.rest_seconds if work.standing is not None else 0.0
+            if rest or work.empty:
                 leases.release(session, self._lease, self._holder)
-                return _Look.EMPTY
-        self._deliver(batch, led_at)
-        return _Look.MORE if len(batch) == BATCH else _Look.EMPTY
+        if rest:
+            self._rest(rest)
+            return _Look.RESTING
+        if work.empty:
+            return _Look.EMPTY
+        return self._deliver(work, led_at)
 
-    def _deliver(self, batch: Sequence[NumberedEvent], led_at: float) -> None:
-        taken: list[int] = []
-        reached = 0
-        wanted = [item for item in batch if self._wanted.passes(item.event)]
+    def _look(self, session: Session) -> _Work:
+        name = self.sink.name
+        found = outbox.look(session, name, BATCH)
+        if not found.troubled:
+            return _Work((), found.batch, whole=len(found.batch) < BATCH)
+        standing = sinks.standing(session, name)
+        if standing.rest_seconds or not standing.waiting:
+            return _Work((), found.batch, standing, whole=len(found.batch) < BATCH)
+        waiting = undelivered.due(session, name, standing.now, resources=RESOURCES_AT_ONCE, limit=BATCH)
+        if undelivered.full(session, name, MOST_WAITING):
+            return _Work(waiting, (), standing)
+        resources = {item.event.resource for item in found.batch}
+        blocked = undelivered.blocked(session, name, resources)
+        return _Work(waiting, found.batch, standing, frozenset(blocked), whole=len(found.batch) < BATCH)
+
+    def _deliver(self, work: _Work, led_at: float) -> _Look:
+        lead = _Leading(led_at, partial(self._renew, work.batch[0].sequence if work.batch else None))
+        in_a_row = self._in_a_row
+        if work.standing is not None and work.standing.failures:
+            # One more that is refused, and it is left alone again.
+            in_a_row = max(in_a_row, REFUSED_IN_A_ROW - 1)
+        done = HandOver(self.sink, self._terms.wanted, lead.go_on, blocked=set(work.blocked), in_a_row=in_a_row)
+        failure: Exception | None = None
         try:
-            for start in range(0, len(wanted), self.sink.at_once):
-                led_at = self._go_on_leading(led_at, batch[0].sequence)
-                some = wanted[start : start + self.sink.at_once]
-                self._hand_over(some)
-                taken.extend(item.sequence for item in some)
-                reached = taken[-1]
-            reached = batch[-1].sequence
-        finally:
-            with self._database.write() as session:
-                outbox.delivered(session, self.sink.name, taken, position=reached)
-                leases.release(session, self._lease, self._holder)
+            done.waiting(work.waiting)
+            done.stretch(work.batch)
+        except Exception as error:  # noqa: BLE001 - sinks raise whatever their libraries do; it is looked at below
+            failure = error
+        self._in_a_row = done.in_a_row
+        return self._settle(work, done, failure)
 
-    def _hand_over(self, some: Sequence[NumberedEvent]) -> None:
-        events = [cloud_event(item.event, item.id, item.sequence, item.occurred_at) for item in some]
-        try:
-            self.sink.deliver(events)
-        except UNAVAILABLE as error:
-            # A sink may have a database of its own. Its trouble is not ours.
-            raise SinkFailed(type(error).__name__) from error
-
-    def _go_on_leading(self, led_at: float, first: int) -> float:
-        """Renew the lease where that is due. Raises LeaseLost where another process delivers the same, or has."""
-        if monotonic() - led_at < RENEW_SECONDS:
-            return led_at
-        renewed_at = monotonic()
+    def _settle(self, work: _Work, done: HandOver, failure: Exception | None) -> _Look:
+        ours = isinstance(failure, (LeaseLost, *UNAVAILABLE))
+        fault = None if ours else failure
+        settled = Settled()
         with self._database.write() as session:
-            if not self._lead(session) or outbox.sink_position(session, self.sink.name) >= first:
-                raise LeaseLost
-        return renewed_at
+            if fault is None and work.standing is None and not done.refused:
+                settle_plain(session, self.sink.name, done)
+            else:
+                standing = work.standing or sinks.standing(session, self.sink.name)
+                trouble = Trouble(standing, work.batch, fault, self._failures)
+                settled = settle(session, self.sink.name, done, trouble, self._terms)
+            leases.release(session, self._lease, self._holder)
+        self._tell(work, done, fault, settled)
+        if fault is not None:
+            self._failures += 1
+            self._rest(settled.rest_seconds)
+            self._left_alone = settled.held is not None
+            return _Look.FAILED
+        if failure is not None:
+            if isinstance(failure, LeaseLost):
+                return _Look.TAKEN_BY_ANOTHER
+            raise failure
+        self._failures = 0
+        moved = bool(done.followers or done.arrived or done.refused)
+        return _Look.EMPTY if work.whole and not moved else _Look.MORE
 
     def _lead(self, session: Session) -> bool:
-        return leases.lead(session, self._lease, self._holder, lasting=LEASE)
+        return leases.lead(session, self._lease, self._holder, lasting=self._lasting)
 
-    def _note_failure(self, error: Exception) -> None:
-        self._failures += 1
-        if self._failures == 1:
+    def _renew(self, first: int | None) -> bool:
+        """Take the lease again; false where somebody else has it, or has delivered from `first` on meanwhile."""
+        with self._database.write() as session:
+            if not self._lead(session):
+                return False
+            return first is None or outbox.sink_position(session, self.sink.name) < first
+
+    def _rest(self, seconds: float) -> None:
+        self._rests_until = monotonic() + seconds
+
+    def _tell(self, work: _Work, done: HandOver, fault: Exception | None, settled: Settled) -> None:
+        """One line for the beginning of an outage and one for its end, whichever process sees them."""
+        name, standing = self.sink.name, work.standing
+        if settled.given_up:
+            log.error(
+                "events_given_up", sink=name, events=settled.given_up, hours=self._terms.retry.total_seconds() / 3600
+            )
+        if settled.held is not None:
+            log.error("sink_held", sink=name, reason=settled.held)
+        elif fault is not None and (standing is None or not standing.failures):
             # Once an outage; the error's text could name a URL.
-            self._failing_since = monotonic()
-            log.warning("sink_failed", sink=self.sink.name, error=where(error))
+            log.warning("sink_failed", sink=name, error=where(fault))
+        elif fault is None and standing is not None and standing.failures and (done.taken or done.arrived):
+            since = standing.away_since or standing.now
+            seconds = round((standing.now - since).total_seconds(), 1)
+            log.info("sink_recovered", sink=name, failures=standing.failures, seconds=seconds)
 
-    def _note_success(self) -> None:
-        if self._failures:
-            seconds = round(monotonic() - self._failing_since, 1)
-            log.info("sink_recovered", sink=self.sink.name, failures=self._failures, seconds=seconds)
-        self._failures = 0
+
+def _call_seconds(sink: Sink) -> float:
+    # Sinks of other packages that were written for the release before do not say it, and were told to stay below this.
+    return float(getattr(sink, "call_seconds", 3.0))
+
+
+class _Leading:
+    """The lease during one batch."""
+
+    def __init__(self, led_at: float, renew: Callable[[], bool]) -> None:
+        self._led_at = led_at
+        self._renew = renew
+
+    def go_on(self) -> None:
+        """Renew the lease where that is due. Raises LeaseLost where another process delivers the same, or has."""
+        if monotonic() - self._led_at < RENEW_SECONDS:
+            return
+        self._led_at = monotonic()
+        if not self._renew():
+            raise LeaseLost

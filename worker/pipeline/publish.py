@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from worker.clock import monotonic
-from worker.domain.events import EVERYTHING, EventFilter
 from worker.log import where
 from worker.pipeline.deliver import Deliverer
+from worker.pipeline.settle import Terms
 from worker.sinks.base import Sink
 from worker.store import outbox
 from worker.store.engine import UNAVAILABLE, Database
@@ -23,6 +23,10 @@ IDLE_PAUSE = 0.02
 """Seconds between two rounds, after one that found so many events or fewer. A round costs as much for one event as for
 two hundred, and in a throng nobody waits for a single one."""
 
+LOOK_SECONDS = 1.0
+"""How soon a process in a throng sees that a sink which it leaves alone may be served again. It looks for nothing else
+then, because it numbers and delivers all the time."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -30,16 +34,13 @@ class Publisher:
     """A thread that numbers events whenever it is woken, and one for each sink that delivers them. Any number of
     processes may have one."""
 
-    def __init__(
-        self, database: Database, sinks: Sequence[Sink], filters: Mapping[str, EventFilter] | None = None
-    ) -> None:
+    def __init__(self, database: Database, sinks: Sequence[Sink], terms: Mapping[str, Terms] | None = None) -> None:
         self._database = database
         # The process id is for people: who looks into the table of leases sees whom to look at.
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
-        wanted = filters or {}
-        self._deliverers = [
-            Deliverer(database, sink, holder=holder, wanted=wanted.get(sink.name, EVERYTHING)) for sink in sinks
-        ]
+        configured = terms or {}
+        self._deliverers = [Deliverer(database, sink, holder=holder, terms=configured.get(sink.name)) for sink in sinks]
+        self._looked_at = monotonic()
         self._wake = threading.Event()
         self._written = 0
         self._stopping = False
@@ -104,14 +105,18 @@ class Publisher:
     def _number_and_tell(self, *, written: bool) -> int:
         numbered = self._number(written=written)
         if numbered:
-            behind = frozenset(deliverer.sink.name for deliverer in self._deliverers)
-        else:
-            # What another process has numbered it also delivers, unless it died in between.
+            for deliverer in self._deliverers:
+                deliverer.wake()
+        resting = any(deliverer.resting for deliverer in self._deliverers)
+        if not numbered or (resting and monotonic() - self._looked_at >= LOOK_SECONDS):
+            # What another process has numbered it also delivers, unless it died in between. And whoever is held or away
+            # may be served again.
+            self._looked_at = monotonic()
             with self._database.read() as session:
                 behind = outbox.behind(session, [deliverer.sink.name for deliverer in self._deliverers])
-        for deliverer in self._deliverers:
-            if deliverer.sink.name in behind:
-                deliverer.wake()
+            for deliverer in self._deliverers:
+                if deliverer.sink.name in behind:
+                    deliverer.wake_due()
         return numbered
 
     def _number(self, *, written: bool) -> int:

@@ -29,6 +29,7 @@ from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
 from worker.pipeline.spooling import Spooling
+from worker.pipeline.tracing import Tracing
 from worker.providers.base import InboundRequest, Provider, body_digest
 from worker.settings import Source
 from worker.store import inbox
@@ -115,6 +116,8 @@ class Receiver:
         self._refusals_lock = threading.Lock()
         self._quarantines = threading.BoundedSemaphore(MOST_QUARANTINES)
         self._counters: dict[tuple[str, str], metrics.Child] = {}
+        self.tracing: Tracing | None = None
+        """Set by the composition root, where traces are wanted."""
 
     def source(self, slug: str) -> Source:
         """The configured source. Raises UnknownSource."""
@@ -145,6 +148,8 @@ class Receiver:
         metrics.ACK_SECONDS.observe(seconds)
         self._counted(slug, receipt.status).inc()
         log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
+        if self.tracing is not None:
+            self.tracing.received(slug, receipt.delivery_id, receipt.status, seconds)
 
     def _counted(self, slug: str, status: str) -> metrics.Child:
         """The counter of this outcome. Looking it up among its labels takes longer than counting."""

@@ -19,6 +19,7 @@ from worker.clock import monotonic, unix_seconds
 from worker.domain.model import ResourceRef
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, FailureKind, Priority
+from worker.domain.trace import Period
 from worker.errors import (
     ConfigurationError,
     NothingFound,
@@ -33,6 +34,7 @@ from worker.pipeline.landing import Landings
 from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
 from worker.pipeline.read import MOST_DRIFT as MOST_DRIFT
 from worker.pipeline.read import read_document as read_document
+from worker.pipeline.tracing import Tracing
 from worker.pipeline.write import Brought, Landed
 from worker.providers.base import Provider
 from worker.providers.client import Answer, ProviderClient, RetrieveFailed
@@ -70,6 +72,7 @@ class Parts:
     budgets: Budgets
     nudge: Callable[[str], None]
     published: Callable[[], None]
+    tracing: Tracing | None = None
 
 
 class Retriever:
@@ -106,6 +109,7 @@ class _Pump:
         self._running = False
         self._again = threading.Event()
         self._rung = False
+        self._task: str | None = None
         self._more = True
         self._stopping = False
         self._low_slots = max(1, self._slots - max(1, int(self._slots * LIVE_SLOTS)))
@@ -121,9 +125,14 @@ class _Pump:
             if self._running or self._stopping:
                 return
             self._running = True
+        self._task = structlog.contextvars.get_contextvars().get("task")
+        tracing = self._parts.tracing
+        began = tracing.now() if tracing else 0
         try:
             self._pump()
         finally:
+            if tracing is not None and self._task is not None:
+                tracing.drained(self._source.slug, self._task, began)
             with self._lock:
                 self._running = False
         if self._again.is_set() and not self._stopping:
@@ -236,12 +245,15 @@ class _Pump:
                 probing,
                 timedelta(seconds=self._source.coalesce_seconds),
             )
+            tracing = self._parts.tracing
+            began = tracing.now() if tracing else 0
             answer = self._call(claim)
+            call = Period(began, tracing.now()) if tracing else None
             if isinstance(answer, Failure):
-                self._landings.put(Landed(claim, answer, situation))
+                self._landings.put(Landed(claim, answer, situation, call))
             else:
                 situation = replace(situation, exhausted_for=answer.exhausted_for)
-                self._landings.put(Landed(claim, self._read(claim, answer.body), situation))
+                self._landings.put(Landed(claim, self._read(claim, answer.body), situation, call))
 
     def _call(self, claim: Claim) -> Answer | Failure:
         """Make the call. Whatever goes wrong comes back as a Failure."""
@@ -289,6 +301,8 @@ class _Pump:
             error=error,
         )
         metrics.ATTEMPTS.labels(claim.key.source, written, error or "").inc()
+        if self._parts.tracing is not None and landed.call is not None:
+            self._parts.tracing.attempted(claim, landed.call, written, error, self._task)
         # What failed may be due again by now, and so may what a document names.
         unsettled = error is not None or not self._source.coalesce_seconds
         self._more = self._more or unsettled or bool(_related(landed))

@@ -4,7 +4,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.pipeline.budget import WINDOW_SECONDS, Grant, Limit, WindowAway
+from worker.pipeline.budget import ANSWER_SECONDS, WINDOW_SECONDS, Grant, Limit, WindowAway
 
 _GRANT = """
 local now = redis.call('TIME')
@@ -24,16 +24,22 @@ for place, count in ipairs({calls, low}) do
     for _ = 1, count do redis.call('RPUSH', KEYS[place], string.format('%.0f', now)) end
     redis.call('EXPIRE', KEYS[place], ARGV[1] + 1)
 end
-return {calls, low, free - calls, math.min(free_low - low, free - calls)}
+local first = redis.call('LINDEX', KEYS[1], 0)
+local more_in = first and ARGV[1] * 1000000 - (now - first) or 0
+return {calls, low, free - calls, math.min(free_low - low, free - calls), more_in}
 """
 
 
 class RedisWindow:
     """Two lists of times a source. Its methods raise WindowAway while Redis cannot be asked."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._client = redis.Redis.from_url(
-            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), decode_responses=True
+            url,
+            socket_timeout=answer_seconds,
+            socket_connect_timeout=answer_seconds,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
         )
         self._script = self._client.register_script(_GRANT)
 
@@ -43,7 +49,8 @@ class RedisWindow:
             found = self._script(keys=self._keys(source), args=[WINDOW_SECONDS, limit.calls, limit.low, calls, low])
         except redis.RedisError as error:
             raise WindowAway(type(error).__name__) from None
-        return Grant(*(int(number) for number in found))
+        calls, low, left, left_low, more_in = (int(number) for number in found)
+        return Grant(calls, low, left, left_low, more_in / 1_000_000)
 
     def give_back(self, source: str, calls: int, low: int) -> None:
         """Return what was not spent."""

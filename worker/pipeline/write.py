@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from worker.domain import lanes, retry
-from worker.domain.events import Event, types_for
+from worker.domain.events import Event, told_reason, types_for
 from worker.domain.model import Drift, Reading, ResourceKey, ResourceRef, Verdict
 from worker.domain.retry import Decision, Effort, Failure, Hold, Park, RetryAt, Throttle
 from worker.domain.states import AttemptOutcome, Cause, EventType, FailureKind, Stage
+from worker.domain.trace import Period
 from worker.store import audit, claims, inbox, outbox, resources, results, sources
 from worker.store.audit import Deed
 from worker.store.bulk import write_together
@@ -47,11 +48,12 @@ Brought: TypeAlias = tuple[Reading, Document] | Failure
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """An attempt that is over, and is to be written down."""
+    """An attempt that is over, and is to be written down. `call` is when it called, where traces are wanted."""
 
     claim: Claim
     brought: Brought
     situation: Situation
+    call: Period | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +228,7 @@ def hold(session: Session, source: str, reason: str, *, now: datetime, probe_at:
     if number is None:
         return False
     # An operator's own words may name a person, and events travel to where nobody erases them.
-    told = reason if probe_at is not None else HELD_BY_HAND
+    told = told_reason(reason) if probe_at is not None else HELD_BY_HAND
     event = Event(EventType.HELD, source, occasion=f"hold-{number}", data={"source": source, "reason": told})
     outbox.append(session, [event], now)
     audit.note(session, Deed(actor, "hold", source, reason), now)

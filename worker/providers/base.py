@@ -11,7 +11,6 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Protocol
 
 from pydantic import SecretStr
@@ -83,7 +82,7 @@ class Provider(Protocol):
         """What an answer that is not a document means."""
 
     def paths(self, ref: ResourceRef) -> Paths:
-        """The secrets and volatile parts of this kind's documents."""
+        """The secrets and volatile parts of this kind's documents, and the parts that are not personal."""
 
     def api_version(self, source: Source) -> str | None:
         """The API version that is asked for, kept with every version as evidence."""
@@ -161,13 +160,6 @@ def default_classification(status: int) -> FailureKind:
     return FailureKind.UNREADABLE
 
 
-def seconds(value: str | None) -> timedelta | None:
-    """A header's non-negative whole number of seconds, or None."""
-    if value is None or not value.strip().isascii() or not value.strip().isdigit():
-        return None
-    return timedelta(seconds=min(int(value.strip()[:9]), 86_400 * 7))
-
-
 __all__ = [
     "ErrorResponse",
     "Failure",
@@ -182,5 +174,4 @@ __all__ = [
     "matches_any",
     "ref_or_none",
     "require_secrets",
-    "seconds",
 ]

@@ -8,18 +8,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 import httpx
 
+from worker.domain.documents import plain_word
 from worker.domain.retry import Failure
 from worker.domain.states import FailureKind
-from worker.providers.base import ErrorResponse, OutboundRequest, Provider, seconds
-from worker.providers.deadline import DeadlineBackend, deadline
-from worker.providers.transport import Transport
+from worker.http.deadline import DeadlineBackend, deadline
+from worker.http.headers import retry_after, seconds
+from worker.http.transport import Transport
+from worker.providers.base import ErrorResponse, OutboundRequest, Provider
 
 WAIT_TIMEOUT = 10.0
 """The longest silence within a call. Providers answer within a second; longer silence is an outage."""
@@ -163,16 +164,9 @@ def _retry_after(headers: dict[str, str], *, limited: bool) -> timedelta | None:
 
     Persona sends that header with every answer, where it says nothing about when to try again.
     """
-    value = headers.get("retry-after")
-    found = seconds(value)
-    if value and found is None:
-        try:
-            when = parsedate_to_datetime(value)
-            sent = parsedate_to_datetime(headers.get("date", ""))
-        except (ValueError, OverflowError):
-            return None
-        return max(_aware(when) - _aware(sent), timedelta(0))
-    return seconds(headers.get("ratelimit-reset")) if found is None and limited else found
+    if headers.get("retry-after"):
+        return retry_after(headers)
+    return seconds(headers.get("ratelimit-reset")) if limited else None
 
 
 def _exhausted_for(response: httpx.Response) -> timedelta | None:
@@ -183,10 +177,8 @@ def _exhausted_for(response: httpx.Response) -> timedelta | None:
     return seconds(response.headers.get("ratelimit-reset"))
 
 
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _request_id(response: httpx.Response) -> str | None:
+    """The provider's name for the call, if it looks like one: operators read it, so it must be no sentence."""
     value: str | None = response.headers.get("request-id") or response.headers.get("x-request-id")
-    return value[:128] if value else None
+    cut = value[:128] if value else None
+    return cut if plain_word(cut) == cut else None

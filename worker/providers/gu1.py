@@ -42,6 +42,7 @@ from worker.providers.gu1_mapping import (
     read_row,
     squeezed,
 )
+from worker.providers.gu1_plain import PLAIN, PLAIN_CHECKS
 from worker.settings import Source
 
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -130,8 +131,8 @@ class Gu1Provider:
         return default_classification(response.status)
 
     def paths(self, ref: ResourceRef) -> Paths:
-        """None: rows hold no secrets, and the links in them differ only in queries, which are left out everywhere."""
-        return Paths()
+        """Rows hold no secrets, and the links in them differ only in queries, which are left out everywhere."""
+        return Paths(plain=PLAIN, plain_checks=PLAIN_CHECKS.get(ref.kind, ()))
 
     def api_version(self, source: Source) -> str | None:
         """gu1's API has no versions to ask for."""

@@ -167,7 +167,7 @@ def _reference(ref: ResourceRef, values: dict[str, Json]) -> str | None:
 
 def _drift(row: _Row) -> Iterator[Drift]:
     if row.verdict.stage is Stage.UNMAPPED:
-        yield Drift("status", (row.status or "missing")[:80])
+        yield Drift.seen("status", row.status)
     if row.verdict == _DELETED:
         yield Drift("deletedAt", "set")
     if row.status == "approved" and member(row.values, "match") is False:

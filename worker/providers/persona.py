@@ -27,6 +27,7 @@ from worker.providers.base import (
     require_secrets,
 )
 from worker.providers.persona_mapping import kind_of, linked, read_resource
+from worker.providers.persona_plain import PLAIN, PLAIN_CHECKS
 from worker.settings import Source
 
 MAX_SIGNATURE_HEADER = 512
@@ -96,6 +97,12 @@ BAD_CREDENTIAL_PHRASES = ("ip address is not permitted", "token is invalid", "mu
 every call of this source, so it counts as a bad credential. The list is closed: other words refuse one resource."""
 
 PROBE_ID = "inq_000000000000000000000000"
+
+_PATHS = Paths(
+    secrets=(("**", "confirmation-code"), ("**", "confirmationCode"), ("**", "confirmation_code")),
+    plain=PLAIN,
+    plain_checks=PLAIN_CHECKS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,7 @@ class PersonaProvider:
 
     def paths(self, ref: ResourceRef) -> Paths:
         """The code that a person was sent by e-mail or text message is a secret. File URLs differ only in queries."""
-        return Paths(secrets=(("**", "confirmation-code"), ("**", "confirmationCode"), ("**", "confirmation_code")))
+        return _PATHS
 
     def api_version(self, source: Source) -> str | None:
         """The `Persona-Version` that is asked for."""

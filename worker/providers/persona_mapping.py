@@ -262,4 +262,4 @@ def _first(attributes: Json, names: tuple[str, ...]) -> Json:
 
 
 def _drift(field: str, value: str | None) -> Drift:
-    return Drift(field, value[:100] if value else "(missing)")
+    return Drift.seen(field, value, missing="(missing)")

@@ -27,6 +27,7 @@ from worker.providers.base import (
     require_secrets,
 )
 from worker.providers.verifik_mapping import read_record
+from worker.providers.verifik_plain import LIVENESS_CHECKS, PLAIN, PLAIN_CHECKS
 from worker.settings import Source
 
 ENTITIES: Mapping[str, str] = MappingProxyType(
@@ -160,7 +161,12 @@ class VerifikProvider:
 
         `signature` is a stamp with the time of the answer, no signature: it changes at each read.
         """
-        return Paths(secrets=tuple(("**", name) for name in SECRET_MEMBERS), volatile=(("signature", "dateTime"),))
+        return Paths(
+            secrets=tuple(("**", name) for name in SECRET_MEMBERS),
+            volatile=(("signature", "dateTime"),),
+            plain=PLAIN,
+            plain_checks=LIVENESS_CHECKS if ref.kind == "document-liveness" else PLAIN_CHECKS,
+        )
 
     def api_version(self, source: Source) -> str | None:
         """Verifik's version is part of the path."""

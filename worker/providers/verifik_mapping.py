@@ -169,7 +169,7 @@ def _record(ref: ResourceRef, document: dict[str, Json]) -> dict[str, Json]:
 
 def _judge(kind: str, record: dict[str, Json], status: str | None) -> tuple[Verdict, bool, tuple[Drift, ...]]:
     known = STATUSES[kind].get(status.lower()) if status and kind in STATUSES else None
-    drift = () if known or not _is_drift(kind, status) else (Drift("status", (status or "(missing)")[:100]),)
+    drift = () if known or not _is_drift(kind, status) else (Drift.seen("status", status, missing="(missing)"),)
     if kind == "document-liveness":
         return _judge_liveness(record, status, known, drift)
     return known or _UNMAPPED, False, drift

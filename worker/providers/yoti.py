@@ -26,6 +26,7 @@ from worker.providers.base import (
     require_secrets,
 )
 from worker.providers.yoti_mapping import read_session
+from worker.providers.yoti_plain import PLAIN, PLAIN_CHECKS
 from worker.rsa_key import load_key
 from worker.settings import Source
 
@@ -49,6 +50,8 @@ _PATHS = Paths(
     # The token lets whoever holds it act as the end user; the key is the customer's own, at ComplyAdvantage.
     secrets=(("**", "client_session_token"), ("**", "search_config", "api_key")),
     volatile=(("client_session_token_ttl",),),
+    plain=PLAIN,
+    plain_checks=PLAIN_CHECKS,
 )
 
 

@@ -225,12 +225,12 @@ def _finite(value: str) -> float | None:
 
 def _drift(state: str | None, runs: list[_Run]) -> Iterator[Drift]:
     if state not in ("ONGOING", "COMPLETED", "EXPIRED"):
-        yield Drift("state", (state or "missing")[:80])
+        yield Drift.seen("state", state)
     for run in runs:
         if run.state not in _CHECK_STATES:
-            yield Drift("checks.state", (run.state or "missing")[:80])
+            yield Drift.seen("checks.state", run.state)
         elif run.state == "DONE" and run.recommendation not in _OUTCOMES:
-            yield Drift("checks.report.recommendation.value", (run.recommendation or "missing")[:80])
+            yield Drift.seen("checks.report.recommendation.value", run.recommendation)
 
 
 def _parts(document: dict[str, Json]) -> Iterator[dict[str, Json]]:
@@ -290,7 +290,7 @@ def _profile_drift(profiles: Profiles) -> Iterator[Drift]:
     """The results that this mapping does not know."""
     for name, block in profiles.items():
         if _profile_outcome(block) is None:
-            yield Drift(f"{name}.result", (text(block, "result") or "missing")[:80])
+            yield Drift.seen(f"{name}.result", text(block, "result"))
 
 
 def _profile_outcome(block: dict[str, Json]) -> Outcome | None:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar, cast
 
+from worker.domain.documents import MASK, Paths, mask, plain_word
 from worker.domain.model import ResourceKey
-from worker.domain.strict_json import Json, parse
+from worker.domain.strict_json import Json, member, parse, strings, text
 from worker.reports import cursor
 from worker.reports.build import each
 from worker.store import query_results
@@ -15,7 +17,8 @@ from worker.store.query_results import Position, ResultFilter, Stretch
 from worker.store.types import storable_json
 
 __all__ = [
-    "Check", "Result", "ResultDetail", "ResultFilter", "ResultPage", "Version", "history", "newest", "page", "result",
+    "Check", "Result", "ResultDetail", "ResultFilter", "ResultPage", "Version", "history", "masked", "newest", "page",
+    "result",
 ]  # fmt: skip
 
 
@@ -171,3 +174,40 @@ def history(
 ) -> tuple[Version, ...]:
     """The versions with numbers above `after`, in order; empty if there is no such result."""
     return each(Version, query_results.history(session, key, after=after, limit=limit, newest_first=newest_first))
+
+
+Shown = TypeVar("Shown", Result, ResultDetail, Version)
+
+
+def masked(shown: Shown, paths: Paths) -> Shown:
+    """The same for a reader who may not see personal data, by what the provider declares of the document's kind.
+
+    Hidden are: the document but for its plain parts; of each check the reasons, the details and the provider's own word
+    as far as they may quote a person; the reference, which customers choose, and choose names and e-mail addresses; and
+    a provider status that looks like none. Verdict, score, ids, numbers and times stay.
+    """
+    shown = replace(shown, provider_status=plain_word(shown.provider_status))
+    if isinstance(shown, Version):
+        return shown
+    shown = replace(shown, reference=MASK if shown.reference else shown.reference)
+    if isinstance(shown, ResultDetail):
+        checks = tuple(_masked_check(check, paths) for check in shown.checks)
+        shown = replace(shown, document=mask(shown.document, paths.plain), checks=checks)
+    return shown
+
+
+def _masked_check(check: Check, paths: Paths) -> Check:
+    """The name and what is computed stay, whatever a provider declares; reasons, details and words need a path."""
+    said: dict[str, Json] = {"reasons": [*check.reasons], "provider_outcome": check.provider_outcome}
+    # What came from a document, and was kept as JSON, is JSON.
+    said["details"] = cast("dict[str, Json]", dict(check.details))
+    kept = mask(said, paths.plain_checks)
+    words = text(kept, "provider_outcome")
+    details = member(kept, "details")
+    return replace(
+        check,
+        name=plain_word(check.name) or check.name,
+        provider_outcome=words if check.provider_outcome is None or words else MASK,
+        reasons=[*strings(kept, "reasons")] or [MASK for _ in check.reasons],
+        details=details if isinstance(details, dict) else dict.fromkeys(check.details, MASK),
+    )

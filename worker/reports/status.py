@@ -7,6 +7,7 @@ from datetime import datetime
 from worker.domain.expectations import GIVEN_UP_AFTER
 from worker.reports.build import each
 from worker.reports.reconciliations import Reconciliation, last_reconciliation
+from worker.reports.sinks import SinkStatus, sink_list
 from worker.store import expectations, leases, query_status, sources
 from worker.store.engine import Session, database_time
 from worker.store.sources import SourceState
@@ -69,15 +70,6 @@ class DriftIssue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SinkStatus:
-    """How far a sink is behind the numbered events."""
-
-    sink: str
-    position: int
-    lag: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How things stand at `at`. `unreadable` stops counting at MOST_UNREADABLE, `overdue` at MOST_OVERDUE."""
 
@@ -97,13 +89,11 @@ class Status:
     reconciliations: tuple[Reconciliation, ...] = ()
 
 
-def status(session: Session, configured: Iterable[str] = ()) -> Status:
-    """How things stand, for the `configured` sources and any other that has open work or is held."""
+def status(session: Session, configured: Iterable[str] = (), sinks: Iterable[str] | None = None) -> Status:
+    """How things stand, for the `configured` sources and any other that has open work or is held, and for `sinks`."""
     now = database_time(session)
     slugs = frozenset(configured)
     work = _open_work(session, now)
-    cursors = query_status.cursor_values(session)
-    last = cursors.get("events", 0)
     sweep_ends = query_status.lease_end(session, leases.SWEEP)
     return Status(
         at=now,
@@ -116,12 +106,8 @@ def status(session: Session, configured: Iterable[str] = ()) -> Status:
         unreadable=query_status.count_unreadable(session, MOST_UNREADABLE),
         overdue=expectations.count_overdue(session, now - GIVEN_UP_AFTER, MOST_OVERDUE),
         drift=each(DriftIssue, query_status.drift(session, MOST_DRIFT)),
-        last_sequence=last,
-        sinks=tuple(
-            SinkStatus(sink=name.removeprefix("sink:"), position=value, lag=last - value)
-            for name, value in sorted(cursors.items())
-            if name.startswith("sink:")
-        ),
+        last_sequence=query_status.cursor_values(session).get("events", 0),
+        sinks=sink_list(session, sinks),
         last_sweep_at=sweep_ends - leases.SWEEP_LASTING if sweep_ends else None,
         reconciliations=tuple(filter(None, (last_reconciliation(session, slug) for slug in sorted(slugs)))),
     )

@@ -1,7 +1,7 @@
 """The port that every sink implements."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 CloudEvent: TypeAlias = Mapping[str, object]
 """An event as `worker.domain.events.cloud_event` writes it down: CloudEvents 1.0 in structured JSON."""
@@ -25,6 +25,16 @@ class EventRefused(Exception):
     why, in words that may be shown."""
 
 
+class CannotDeliver(Exception):
+    """A look at the sink found that nothing would arrive. The text says why and `todo` what to do, in words that may be
+    shown; `fails` is false where waiting may be enough."""
+
+    def __init__(self, why: str, todo: str, *, fails: bool = True) -> None:
+        self.todo = todo
+        self.fails = fails
+        super().__init__(why)
+
+
 class Sink(Protocol):
     """Where events go. A sink gets each event at least once, in order, with the same id, from one process at a time."""
 
@@ -46,3 +56,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Give back what it holds. It is not used afterwards."""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A sink that can be looked at without giving it an event, for `verisink doctor`."""
+
+    def check(self) -> str:
+        """How it stands, in words that may be shown. Takes no longer than a call. Raises CannotDeliver."""

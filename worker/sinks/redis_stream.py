@@ -20,6 +20,10 @@ ANSWER_SECONDS = 1.5
 """An event that waited for a Redis that hangs is offered again."""
 
 
+class NotAStream(Exception):
+    """The key holds something else. An event takes it when it is deleted or another stream is named."""
+
+
 class RedisStreamSink:
     """Adds events to a stream, and lets Redis drop the oldest entries beyond a length."""
 
@@ -41,16 +45,19 @@ class RedisStreamSink:
         )
 
     def deliver(self, events: Sequence[CloudEvent]) -> None:
-        """Add all of them or none. Raises what the client raises."""
+        """Add all of them or none. Raises NotAStream, and what the client raises."""
         try:
             with self._client.pipeline(transaction=True) as together:
                 for event in events:
                     # About the length: cutting it exactly would cost Redis a search for each entry.
                     together.xadd(self._stream, fields(event), maxlen=self._max_length, approximate=True)
                 together.execute()
-        except redis.RedisError:
+        except redis.RedisError as error:
             # A name may point to another server by now, as it does after a failover.
             self._client.connection_pool.disconnect()
+            if isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error):
+                # The client's own text quotes the event.
+                raise NotAStream(f"{self._stream} is no stream") from None
             raise
 
     def close(self) -> None:

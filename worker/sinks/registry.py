@@ -15,6 +15,9 @@ from worker.sinks.log import LogSink
 
 BUILT_IN: Mapping[str, EntryPoint] = {
     "redis_stream": EntryPoint("redis_stream", "worker.sinks.redis_stream:RedisStreamSink", SINK_PLUGINS),
+    "webhook": EntryPoint("webhook", "worker.sinks.webhook:WebhookSink", SINK_PLUGINS),
+    "celery": EntryPoint("celery", "worker.sinks.celery_task:CeleryTaskSink", SINK_PLUGINS),
+    "file": EntryPoint("file", "worker.sinks.file:file_sink", SINK_PLUGINS),
 }
 """Named like those of other packages, so that only what is configured is loaded."""
 
@@ -24,10 +27,11 @@ def sinks(configured: Mapping[str, SinkSettings]) -> tuple[Sink, ...]:
 
     Raises ConfigurationError for a sink that nobody brings, or that cannot be made.
     """
-    return (LogSink(), *(_make(name, settings) for name, settings in configured.items()))
+    return (LogSink(), *(make_sink(name, settings) for name, settings in configured.items()))
 
 
-def _make(name: str, settings: SinkSettings) -> Sink:
+def make_sink(name: str, settings: SinkSettings) -> Sink:
+    """One sink. Raises ConfigurationError like `sinks`."""
     for entry in _entries(settings.type):
         try:
             sink: Sink = entry.load()(name, settings)

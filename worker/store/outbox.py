@@ -8,20 +8,39 @@ no event appears behind a number that was seen.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Row, exists, func, literal_column, select, update
+from sqlalchemy import (
+    BindParameter,
+    Row,
+    Select,
+    String,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from worker.domain.events import Event
-from worker.domain.states import EventType, Outcome, Stage
+from worker.domain.states import EventType, Outcome, Stage, UndeliveredState
 from worker.store.bulk import Insertion, Step, insert_rows, write_together
 from worker.store.engine import database_time, insert, is_sqlite
+from worker.store.sink_tables import sink_states, undelivered_events
 from worker.store.tables import cursors, event_deliveries, events
+from worker.store.types import db_now
 
 NUMBERED_AT_ONCE = 500
 """Larger batches would hold the numberer's lock long enough to be noticed by the one who waits for it."""
 
 _EVENTS = "events"
+_SINK_CURSOR = "sink:"
 _EVENT = Insertion(events, key=("id",))
 _DELIVERY = Insertion(event_deliveries, key=("sink", "sequence"), returning=("sequence",))
 
@@ -81,11 +100,11 @@ def number(session: Session) -> int:
         count = len(session.execute(numbering).all())
         session.execute(update(cursors).where(cursors.c.name == _EVENTS).values(value=last + count))
         return count
-    numbered = numbering.cte("numbered")
-    count_all = select(func.count()).select_from(numbered).scalar_subquery()
+    done = numbering.cte("numbered")
+    count_all = select(func.count()).select_from(done).scalar_subquery()
     moved = session.execute(
         update(cursors)
-        .where(cursors.c.name == _EVENTS, exists(select(numbered.c.position)))
+        .where(cursors.c.name == _EVENTS, exists(select(done.c.position)))
         .values(value=last + count_all)
         .returning(cursors.c.value)
     ).scalar_one_or_none()
@@ -102,10 +121,11 @@ def read(session: Session, after: int, limit: int) -> list[NumberedEvent]:
     rows = session.execute(
         select(*events.c).where(events.c.sequence > after).order_by(events.c.sequence).limit(limit)
     ).all()
-    return [_numbered(row) for row in rows]
+    return [numbered(row) for row in rows]
 
 
-def _numbered(row: Row[tuple[object, ...]]) -> NumberedEvent:
+def numbered(row: Row[*tuple[Any, ...]]) -> NumberedEvent:
+    """The event of a row with the columns of `events`."""
     event = Event(
         type=EventType(row.type),
         source=row.source,
@@ -121,30 +141,87 @@ def _numbered(row: Row[tuple[object, ...]]) -> NumberedEvent:
 
 def sink_position(session: Session, sink: str) -> int:
     """The sequence up to which everything was delivered to `sink`; a new sink begins at the start."""
-    found = session.execute(select(cursors.c.value).where(cursors.c.name == _sink_cursor(sink))).scalar_one_or_none()
+    found = session.execute(select(cursors.c.value).where(cursors.c.name == sink_cursor(sink))).scalar_one_or_none()
     return found or 0
 
 
-def unread(session: Session, sink: str, limit: int) -> list[NumberedEvent]:
-    """The events that `sink` has not got yet, in order."""
-    after = select(cursors.c.value).where(cursors.c.name == _sink_cursor(sink)).scalar_subquery()
-    query = select(*events.c).where(events.c.sequence > func.coalesce(after, 0))
-    return [_numbered(row) for row in session.execute(query.order_by(events.c.sequence).limit(limit)).all()]
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The events behind a sink's cursor, in order, and whether anything is to be known of the sink besides: that it is
+    away, that events wait for it before its cursor, or that it never began."""
+
+    batch: list[NumberedEvent]
+    troubled: bool
+
+
+def look(session: Session, sink: str, limit: int) -> Look:
+    """What `sink` has not got yet. One statement, of as many columns as a read of the events needs and one."""
+    rows = session.execute(_look(limit), {"sink": sink, "cursor": sink_cursor(sink)}).all()
+    return Look([numbered(row) for row in rows if row.sequence is not None], bool(rows[0].troubled))
+
+
+@lru_cache(maxsize=8)
+def _look(limit: int) -> Select[*tuple[Any, ...]]:
+    """The statement, made once: to make it takes longer than to ask it, and it is asked with each batch."""
+    name: BindParameter[str] = bindparam("sink", type_=String)
+    after = select(cursors.c.value).where(cursors.c.name == bindparam("cursor")).scalar_subquery()
+    waiting = (undelivered_events.c.sink == name, undelivered_events.c.state == UndeliveredState.WAITING)
+    troubled = or_(
+        after.is_(None),
+        exists(select(sink_states.c.sink).where(sink_states.c.sink == name, sink_states.c.failures > 0)),
+        exists(select(undelivered_events.c.sequence).where(*waiting)),
+    )
+    # The answer is there when no event is: that is what the outer join is for.
+    state = select(troubled.label("troubled")).subquery()
+    unread = select(*events.c).where(events.c.sequence > func.coalesce(after, 0))
+    # Written out, because PostgreSQL takes a limit that it does not know for a tenth of the table.
+    some = unread.order_by(events.c.sequence).limit(literal_column(str(limit))).subquery()
+    return select(state.c.troubled, *some.c).select_from(state.outerjoin(some, true())).order_by(some.c.sequence)
 
 
 def behind(session: Session, sinks: Iterable[str]) -> frozenset[str]:
-    """Those of `sinks` that have not got every numbered event yet."""
-    values = {row.name: row.value for row in session.execute(select(cursors.c.name, cursors.c.value))}
-    return frozenset(sink for sink in sinks if values.get(_sink_cursor(sink), 0) < values.get(_EVENTS, 0))
+    """Those of `sinks` that may be served and have something to get: events behind their cursor, or one that waits and
+    is due. Who is held, or is away and not yet to be tried, is not among them."""
+    name = func.substr(cursors.c.name, len(_SINK_CURSOR) + 1)
+    waits = exists(
+        select(undelivered_events.c.sequence).where(
+            undelivered_events.c.sink == name,
+            undelivered_events.c.state == UndeliveredState.WAITING,
+            undelivered_events.c.due_at <= db_now(),
+        )
+    )
+    rests = or_(sink_states.c.held_at.is_not(None), sink_states.c.due_at > db_now())
+    query = select(
+        cursors.c.name, cursors.c.value, func.coalesce(rests, false()).label("rests"), waits.label("waits")
+    ).outerjoin(sink_states, sink_states.c.sink == name)
+    found = {row.name: row for row in session.execute(query)}
+    last = found[_EVENTS].value if _EVENTS in found else 0
+
+    def has_work(sink: str) -> bool:
+        row = found.get(sink_cursor(sink))
+        if row is None:
+            return last > 0
+        return not row.rests and (row.waits or row.value < last)
+
+    return frozenset(sink for sink in sinks if has_work(sink))
 
 
-def delivered(session: Session, sink: str, sequences: Iterable[int], *, position: int) -> None:
-    """Note that `sink` has got these events, and move its cursor to `position`, the last that it got or need not
-    get."""
-    taken = sorted(sequences)
-    if taken:
-        _note_delivered(session, sink, taken)
-    statement = insert(session, cursors).values(name=_sink_cursor(sink), value=position)
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An event that a sink has taken, after how many attempts, and with which error before."""
+
+    sequence: int
+    attempts: int = 1
+    last_error: str | None = None
+
+
+def delivered(session: Session, sink: str, taken: Iterable[Taken], *, position: int) -> None:
+    """Note that `sink` has got these events, and move its cursor to `position`, the last that it got, need not get, or
+    is to get aside."""
+    some = sorted(taken, key=lambda item: item.sequence)
+    if some:
+        _note_delivered(session, sink, some)
+    statement = insert(session, cursors).values(name=sink_cursor(sink), value=position)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=[cursors.c.name],
@@ -154,19 +231,32 @@ def delivered(session: Session, sink: str, sequences: Iterable[int], *, position
     )
 
 
-def _note_delivered(session: Session, sink: str, taken: Sequence[int]) -> None:
+def _note_delivered(session: Session, sink: str, taken: Sequence[Taken]) -> None:
     now = database_time(session)
-    rows = [{"sink": sink, "sequence": item, "attempts": 1, "delivered_at": now} for item in taken]
+    rows = [
+        {
+            "sink": sink,
+            "sequence": item.sequence,
+            "attempts": item.attempts,
+            "delivered_at": now,
+            "last_error": item.last_error,
+        }
+        for item in taken
+    ]
     added = insert_rows(session, _DELIVERY, rows)
     if len(added) == len(taken):
         return
     new = {row.sequence for row in added}
     session.execute(
         update(event_deliveries)
-        .where(event_deliveries.c.sink == sink, event_deliveries.c.sequence.in_(set(taken) - new))
+        .where(
+            event_deliveries.c.sink == sink,
+            event_deliveries.c.sequence.in_([item.sequence for item in taken if item.sequence not in new]),
+        )
         .values(attempts=event_deliveries.c.attempts + 1, delivered_at=now)
     )
 
 
-def _sink_cursor(sink: str) -> str:
-    return f"sink:{sink}"
+def sink_cursor(sink: str) -> str:
+    """The name of the sink's cursor."""
+    return f"{_SINK_CURSOR}{sink}"

@@ -10,14 +10,20 @@ from alembic.script import ScriptDirectory
 
 import worker
 from worker.errors import SchemaMismatch
+
+# Imported so that whoever asks about the schema finds the metadata whole.
+from worker.store import sink_tables as sink_tables
 from worker.store.engine import Database
 
 MIGRATIONS = Path(worker.__file__).parent.parent / "migrations"
 
 
 def migrate(database: Database) -> tuple[str | None, str | None]:
-    """Bring the schema up to date; returns the revisions before and after. Waits for another migration to end."""
+    """Bring the schema up to date; returns the revisions before and after. Waits for another migration to end. Raises
+    SchemaMismatch if a newer release has migrated it: that is not undone by an older one."""
     before = current(database)
+    if before is not None and before not in _revisions(MIGRATIONS)[1]:
+        raise _too_new(before)
     command.upgrade(_config(database), "head")
     return before, current(database)
 
@@ -37,9 +43,7 @@ def require_current(database: Database) -> None:
     """Raise SchemaMismatch, saying what to do, unless the schema is the one that this release was written for."""
     newer = newer_revision(database)
     if newer is not None:
-        raise SchemaMismatch(
-            f"the database's schema is at {newer}, which this release does not know: deploy a newer release"
-        )
+        raise _too_new(newer)
 
 
 def newer_revision(database: Database) -> str | None:
@@ -56,6 +60,12 @@ def newer_revision(database: Database) -> str | None:
             f"the database's schema is at {found}, this release needs {wanted}: run `verisink migrate`"
         )
     return found
+
+
+def _too_new(revision: str) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"the database's schema is at {revision}, which this release does not know: deploy a newer release"
+    )
 
 
 @cache

@@ -7,9 +7,10 @@ call open for ever. Here each wait is cut to what is left of the calling thread'
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
 import httpcore
 
@@ -17,6 +18,12 @@ from worker.clock import monotonic
 
 ADDRESS_SECONDS = 3.0
 """How long one address of several may stay silent before the next is tried; a reachable one answers in milliseconds."""
+
+Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
+"""A host's addresses, for a port. Raises OSError or UnicodeError where there are none."""
+
+Judge: TypeAlias = Callable[[Sequence[str]], None]
+"""Raises if a host with these addresses is not to be called."""
 
 _current = threading.local()
 
@@ -66,8 +73,21 @@ class DeadlineStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
+def system_addresses(host: str, port: int) -> list[str]:
+    """The host's addresses as this machine finds them."""
+    return list(dict.fromkeys(str(place[0]) for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+
+
+def anywhere(_: Sequence[str]) -> None:
+    """Every address may be called."""
+
+
 class DeadlineBackend(httpcore.SyncBackend):
-    """Opens connections that keep to the deadline."""
+    """Opens connections that keep to the deadline, to addresses that were judged: a name is not looked up again."""
+
+    def __init__(self, resolver: Resolver = system_addresses, judge: Judge = anywhere) -> None:
+        self._resolver = resolver
+        self._judge = judge
 
     def connect_tcp(
         self,
@@ -78,7 +98,8 @@ class DeadlineBackend(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError("the host has no address")
-        addresses = _resolve(host, port)
+        addresses = _resolve(self._resolver, host, port)
+        self._judge(addresses)
         for address in addresses:
             patience = timeout if address == addresses[-1] else ADDRESS_SECONDS
             left = _cut(patience, httpcore.ConnectTimeout)
@@ -91,14 +112,13 @@ class DeadlineBackend(httpcore.SyncBackend):
         raise failure
 
 
-def _resolve(host: str, port: int) -> list[str]:
+def _resolve(resolver: Resolver, host: str, port: int) -> Sequence[str]:
     """The host's addresses. A resolver that hangs cannot be interrupted, so it hangs in a thread of its own."""
-    answers: SimpleQueue[list[str] | Exception] = SimpleQueue()
+    answers: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answers.put(list(dict.fromkeys(str(place[0]) for *_, place in found)))
+            answers.put(resolver(host, port))
         except (OSError, UnicodeError) as error:
             answers.put(error)
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.pipeline.plant import wait_until
 from tests.support.talk import OK, answer, serving, whole
-from worker.providers import transport as transport_module
-from worker.providers.deadline import DeadlineBackend, deadline
-from worker.providers.transport import HEAD_BYTES, Transport
+from worker.http import transport as transport_module
+from worker.http.deadline import DeadlineBackend, deadline
+from worker.http.transport import HEAD_BYTES, Transport
 
 TIMEOUT = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), 5.0)}
 

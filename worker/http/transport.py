@@ -1,4 +1,5 @@
-"""httpx's transport for retrieve calls: connections of httpcore's network layer, answers parsed by httptools.
+"""httpx's transport, for calls to providers and to webhook sinks: connections of httpcore's network layer, answers
+parsed by httptools.
 
 httpx's own transport parses HTTP in Python, and takes four fifths of a short call's time for it. Nothing is parsed here
 either: httptools wraps the parser of Node.js. This module keeps connections, bounds the head of an answer, and says how
@@ -34,9 +35,9 @@ _Origin = tuple[str, str, int]
 class Transport(httpx.BaseTransport):
     """Sends requests. Thread-safe: as many connections are open as there are calls at once."""
 
-    def __init__(self, backend: httpcore.NetworkBackend, *, most_kept: int) -> None:
+    def __init__(self, backend: httpcore.NetworkBackend, *, most_kept: int, tls: ssl.SSLContext | None = None) -> None:
         self._backend = backend
-        self._tls = ssl.create_default_context()
+        self._tls = ssl.create_default_context() if tls is None else tls
         self._tls.set_alpn_protocols(["http/1.1"])
         self._lock = threading.Lock()
         self._idle: dict[_Origin, deque[_Connection]] = {}
@@ -45,17 +46,21 @@ class Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer once its head is here; its stream reads the rest. Raises httpx's TransportErrors."""
         timeouts: Mapping[str, float | None] = request.extensions.get("timeout", {})
-        head = _head(request)
+        whole = _head(request) + request.content
         connection = self._take(_origin(request.url)) or self._connect(request.url, timeouts.get("connect"))
         try:
             answer = _Answer(connection, timeouts.get("read"))
             with _httpx_errors():
-                connection.stream.write(head, timeouts.get("write"))
+                connection.stream.write(whole, timeouts.get("write"))
             answer.read_head()
         except BaseException:
             connection.close()
             raise
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(self, answer), request=request)
+
+    def try_connecting(self, url: httpx.URL) -> None:
+        """Open a connection, secured where the URL says so, and close it again. Raises httpx's TransportErrors."""
+        self._connect(url, None).close()
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -218,7 +223,7 @@ def _origin(url: httpx.URL) -> _Origin:
 
 
 def _head(request: httpx.Request) -> bytes:
-    """The request as it is sent; retrieve calls have no body."""
+    """The request as it is sent, up to its body."""
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%b: %b" % header for header in request.headers.raw]
     if any(_LINE_BREAKS.search(line) for line in lines):

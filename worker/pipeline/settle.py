@@ -1,0 +1,184 @@
+"""Settle: write down what became of a stretch of events that was handed to a sink, in one transaction.
+
+A sink that takes everything costs what moving its cursor costs. All else is for those in trouble.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.domain.events import EVERYTHING, EventFilter
+from worker.pipeline.hand_over import HandOver, error_text
+from worker.sinks.base import SinkDisabled, TryLater
+from worker.store import audit, outbox, sinks, undelivered
+from worker.store.audit import Deed
+from worker.store.engine import Session, database_time
+from worker.store.outbox import NumberedEvent, Taken
+from worker.store.sinks import Away, Standing
+from worker.store.undelivered import Refused
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+"""Between two tries of a sink that is away: a random share of a time that doubles from the first to the longest. A
+minute is what a sink that is back may be unaware of it, and a try costs a server that is in trouble little."""
+
+FIRST_REFUSED_PAUSE = 5.0
+LONGEST_REFUSED_PAUSE = 3600.0
+"""Between two tries of an event that is refused, in the same way. Somebody must mend something before it is taken, and
+that takes longer than a restart."""
+
+LONGEST_ASKED = 3600.0
+"""A sink may ask for a pause, and gets no longer one than this, because a mistaken answer must not stop it for days."""
+
+TRIES_BEFORE_GIVING_UP = 5
+"""Nothing is given up after fewer: a worker that was stopped for days, and comes back before the sink does, has only
+begun to try."""
+
+ACTOR = "verisink"
+"""Who holds a sink that asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is configured about delivering to a sink: which events it wants, for how long one of them is tried, and
+    whether a new sink begins with what happens from now on."""
+
+    wanted: EventFilter = EVERYTHING
+    retry: timedelta = timedelta(hours=72)
+    from_now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of it: how long the sink is left alone in seconds, how many events were given up, and whether the sink
+    is held by its own wish."""
+
+    rest_seconds: float = 0.0
+    given_up: int = 0
+    held: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A sink in trouble: how it stood before the stretch, its whole stretch, and what ended it, if it did not end by
+    itself."""
+
+    standing: Standing
+    batch: Sequence[NumberedEvent]
+    failure: Exception | None
+    own_failures: int
+
+
+def share() -> float:
+    """A random share, which spreads the tries of many."""
+    return random.random()  # noqa: S311 - it spreads retries, and keeps no secret
+
+
+def pause(count: int, first: float, longest: float) -> float:
+    """How long to wait after so many failures in a row, in seconds (exponential backoff with full jitter)."""
+    return float(min(longest, first * 2.0 ** min(max(count - 1, 0), 30)) * share())
+
+
+def settle_plain(session: Session, sink: str, done: HandOver) -> None:
+    """Settle a stretch of which everything was taken, by a sink that was not in trouble."""
+    outbox.delivered(session, sink, [Taken(item.sequence) for item in done.taken], position=done.reached)
+
+
+def settle(session: Session, sink: str, done: HandOver, trouble: Trouble, terms: Terms) -> Settled:
+    """Settle any other stretch."""
+    now = database_time(session)
+    standing = trouble.standing
+    taken = [_taken(item, standing) for item in done.taken]
+    taken += [Taken(item.item.sequence, item.attempts + 1, item.last_error) for item in done.arrived]
+    given_up = _settle_refused(session, sink, done, now, terms)
+    passed = _too_old(done, trouble, now, terms)
+    undelivered.give_up(session, sink, passed.given_up, now)
+    undelivered.wait_behind(session, sink, [*done.followers, *passed.followers], now)
+    outbox.delivered(session, sink, taken, position=passed.reached)
+    if done.arrived:
+        undelivered.arrived(session, sink, [item.item.sequence for item in done.arrived])
+    moved = {item.resource for item in done.arrived} | {item.event.resource for item in done.followers}
+    moved |= {item.event.resource for item in passed.followers} | {item.resource for item, _ in done.refused}
+    undelivered.wake_first(session, sink, moved, now)
+    settled = _settle_sink(session, sink, done, trouble, now)
+    return Settled(settled.rest_seconds, given_up + len(passed.given_up), settled.held)
+
+
+def _taken(item: NumberedEvent, standing: Standing) -> Taken:
+    if standing.failures and item.sequence <= standing.tried:
+        return Taken(item.sequence, standing.failures + 1, standing.last_error)
+    return Taken(item.sequence)
+
+
+def _settle_refused(session: Session, sink: str, done: HandOver, now: datetime, terms: Terms) -> int:
+    given_up = 0
+    for item, error in done.refused:
+        since = item.since or now
+        attempts = item.attempts + 1
+        seconds = pause(attempts, FIRST_REFUSED_PAUSE, LONGEST_REFUSED_PAUSE)
+        refused = Refused(item.item, attempts, error, since, now + timedelta(seconds=seconds))
+        if now - since >= terms.retry and attempts >= TRIES_BEFORE_GIVING_UP:
+            undelivered.give_up_waiting(session, sink, refused, now)
+            given_up += 1
+        else:
+            undelivered.refuse(session, sink, refused)
+    return given_up
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """Up to where the cursor may go, and what that passes over."""
+
+    reached: int
+    given_up: Sequence[tuple[NumberedEvent, int, str]] = ()
+    followers: Sequence[NumberedEvent] = ()
+
+
+def _too_old(done: HandOver, trouble: Trouble, now: datetime, terms: Terms) -> _Passed:
+    """What the sink could not be given for so long that it is given up: from the first event that it has not got, as
+    far as they are old enough."""
+    standing, failure = trouble.standing, trouble.failure
+    away = failure is not None and not isinstance(failure, SinkDisabled) and standing.away_since is not None
+    if not away or done.taken or done.arrived or trouble.own_failures < TRIES_BEFORE_GIVING_UP:
+        return _Passed(done.reached)
+    reached = done.reached
+    given_up: list[tuple[NumberedEvent, int, str]] = []
+    followers: list[NumberedEvent] = []
+    for item in trouble.batch:
+        if item.sequence <= done.reached:
+            continue
+        if terms.wanted.passes(item.event):
+            if now - max(item.occurred_at, standing.away_since or now) < terms.retry:
+                break
+            if item.event.resource in done.blocked:
+                followers.append(item)
+            else:
+                given_up.append((item, standing.failures + 1, standing.last_error or "unknown"))
+        reached = item.sequence
+    return _Passed(reached, given_up, followers)
+
+
+def _settle_sink(session: Session, sink: str, done: HandOver, trouble: Trouble, now: datetime) -> Settled:
+    """Note how the sink itself stands: back, away, or held by its own wish."""
+    failure = trouble.failure
+    if failure is None:
+        if trouble.standing.failures and (done.taken or done.arrived or done.refused):
+            sinks.note_back(session, sink)
+        return Settled()
+    if isinstance(failure, SinkDisabled):
+        reason = error_text(failure)
+        if sinks.hold(session, sink, reason, now):
+            audit.note(session, Deed(ACTOR, "sink.hold", sink, reason), now)
+        return Settled(held=reason)
+    if trouble.standing.failures and (done.taken or done.arrived):
+        # It was back for a while, so this is another outage.
+        sinks.note_back(session, sink)
+    count = 1 if done.taken or done.arrived else trouble.standing.failures + 1
+    seconds = pause(count, FIRST_PAUSE, LONGEST_PAUSE)
+    if isinstance(failure, TryLater) and math.isfinite(failure.seconds):
+        seconds = max(seconds, min(failure.seconds, LONGEST_ASKED))
+    away = Away(error_text(failure), done.offered, now + timedelta(seconds=seconds))
+    sinks.note_away(session, sink, away, now)
+    return Settled(rest_seconds=seconds)
