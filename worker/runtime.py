@@ -10,6 +10,7 @@ import structlog
 from worker.celery_app import Celery, broker_trouble, make_app, ring
 from worker.clock import monotonic
 from worker.domain.events import EventFilter
+from worker.exposition import Exposition
 from worker.pipeline import list_calls
 from worker.pipeline.budget import Budgets
 from worker.pipeline.expect import Expectations
@@ -127,6 +128,13 @@ class Runtime:
     def budgets(self) -> Budgets:
         """How many calls each source may make."""
         return Budgets(self.settings.sources, self.settings.budget_url)
+
+    @cached_property
+    def exposition(self) -> Exposition:
+        """What a scrape is answered with."""
+        # Without Redis the budgets are in the memory of each worker, and this may be a receiver.
+        known = self.settings.embedded or self.settings.budget_url is not None
+        return Exposition(self.settings, (lambda source: self.budgets.left(source)) if known else None)
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -247,6 +255,8 @@ class Runtime:
         for drain in self._drains.values():
             drain.join(self.settings.call_deadline_seconds)
         self.publisher.stop()
+        if "exposition" in self.__dict__:
+            self.exposition.close()
         if "client" in self.__dict__:
             self.client.close()
         self.database.dispose()

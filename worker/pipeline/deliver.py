@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 import structlog
 
+from worker import metrics
 from worker.clock import monotonic
 from worker.domain.events import EVERYTHING, EventFilter, cloud_event
 from worker.log import where
@@ -175,6 +176,7 @@ class Deliverer:
         except UNAVAILABLE as error:
             # A sink may have a database of its own. Its trouble is not ours.
             raise SinkFailed(type(error).__name__) from error
+        metrics.note_delivered(self.sink.name, [item.occurred_at for item in some])
 
     def _go_on_leading(self, led_at: float, first: int) -> float:
         """Renew the lease where that is due. Raises LeaseLost where another process delivers the same, or has."""

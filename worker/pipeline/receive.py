@@ -7,7 +7,7 @@ trouble is a 503, so that the provider sends it again.
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -64,6 +64,9 @@ MOST_QUARANTINES = 4
 MOST_SESSIONS = 1 + MOST_QUARANTINES
 """One group commits at a time."""
 
+ANSWERS: tuple[str, ...] = (*ReceiptStatus, "refused", "unavailable")
+"""How a webhook of a configured source may be answered."""
+
 NEWS = frozenset({ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE})
 """What there may be work for."""
 
@@ -114,7 +117,10 @@ class Receiver:
         self._refusals: Counter[str] = Counter()
         self._refusals_lock = threading.Lock()
         self._quarantines = threading.BoundedSemaphore(MOST_QUARANTINES)
-        self._counters: dict[tuple[str, str], metrics.Child] = {}
+        # From the start at zero: Prometheus takes a series that begins at one for nothing that has happened.
+        self._counters: dict[tuple[str, str], metrics.Child] = {
+            (slug, status): metrics.DELIVERIES.labels(slug, status) for slug in sources for status in ANSWERS
+        }
 
     def source(self, slug: str) -> Source:
         """The configured source. Raises UnknownSource."""
@@ -137,12 +143,15 @@ class Receiver:
             raise
         self._bursts.note(slug)
         began = monotonic()
-        receipt = self._store(source, _arrival(source, provider, request))
-        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began))
+        arrival = _arrival(source, provider, request)
+        receipt = self._store(source, arrival)
+        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began, arrival.notification.occurred_at))
         return receipt
 
-    def _note(self, slug: str, receipt: Receipt, seconds: float) -> None:
+    def _note(self, slug: str, receipt: Receipt, seconds: float, occurred_at: datetime | None) -> None:
         metrics.ACK_SECONDS.observe(seconds)
+        if occurred_at is not None and receipt.status is ReceiptStatus.ACCEPTED:
+            metrics.note_told(slug, occurred_at)
         self._counted(slug, receipt.status).inc()
         log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
 

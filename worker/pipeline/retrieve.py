@@ -18,7 +18,7 @@ from worker import metrics
 from worker.clock import monotonic, unix_seconds
 from worker.domain.model import ResourceRef
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
-from worker.domain.states import AttemptOutcome, FailureKind, Priority
+from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
 from worker.errors import (
     ConfigurationError,
     NothingFound,
@@ -112,6 +112,8 @@ class _Pump:
         self._flights: dict[Future[None], Priority] = {}
         self.looked_at = monotonic()
         self._pool: ThreadPoolExecutor | None = None
+        # An alert waits for its first increase, which Prometheus sees only if it has seen the zero before.
+        metrics.counter(metrics.ATTEMPTS, source.slug, AttemptOutcome.FAILED, FailureKind.CREDENTIAL)
         self._landings = Landings(self._write, self._note_written, patience=parts.settings.lease_seconds * WRITE_SHARE)
 
     def run(self) -> None:
@@ -230,6 +232,7 @@ class _Pump:
         with structlog.contextvars.bound_contextvars(
             source=self._source.slug, kind=claim.key.ref.kind, resource=claim.resource_id, attempt=claim.attempt
         ):
+            began = monotonic()
             situation = write.Situation(
                 timedelta(hours=self._source.retry_horizon_hours),
                 random.random(),  # noqa: S311 - it spreads retries, and keeps no secret
@@ -238,18 +241,25 @@ class _Pump:
             )
             answer = self._call(claim)
             if isinstance(answer, Failure):
-                self._landings.put(Landed(claim, answer, situation))
+                self._landings.put(Landed(claim, answer, situation, began))
             else:
                 situation = replace(situation, exhausted_for=answer.exhausted_for)
-                self._landings.put(Landed(claim, self._read(claim, answer.body), situation))
+                self._landings.put(Landed(claim, self._read(claim, answer.body), situation, began))
 
     def _call(self, claim: Claim) -> Answer | Failure:
-        """Make the call. Whatever goes wrong comes back as a Failure."""
+        """Make the call, if it can be made. Whatever goes wrong comes back as a Failure."""
         missing = self._source.missing_credentials
         if claim.crashes >= POISON_CRASHES:
             return Failure(FailureKind.CRASHED, f"the worker died {claim.crashes} times in a row while working on it")
         if missing:
             return Failure(FailureKind.CREDENTIAL, f"{missing[0]} is not set")
+        began = monotonic()
+        answer = self._fetch(claim)
+        outcome = answer.kind if isinstance(answer, Failure) else metrics.ANSWERED
+        metrics.histogram(metrics.RETRIEVE_SECONDS, self._source.slug, outcome).observe(monotonic() - began)
+        return answer
+
+    def _fetch(self, claim: Claim) -> Answer | Failure:
         provider = self._parts.providers[self._source.provider]
         try:
             request = provider.request(
@@ -288,7 +298,12 @@ class _Pump:
             outcome=written,
             error=error,
         )
-        metrics.ATTEMPTS.labels(claim.key.source, written, error or "").inc()
+        metrics.counter(metrics.ATTEMPTS, claim.key.source, written, error or "").inc()
+        if written is AttemptOutcome.STORED and claim.cause is Cause.WEBHOOK and landed.began is not None:
+            # Until the claim by the database's clock, and from there by this process's own.
+            waited = (claim.started_at - claim.wanted_since).total_seconds()
+            seconds = max(waited, 0.0) + monotonic() - landed.began
+            metrics.histogram(metrics.STORED_SECONDS, claim.key.source).observe(seconds)
         # What failed may be due again by now, and so may what a document names.
         unsettled = error is not None or not self._source.coalesce_seconds
         self._more = self._more or unsettled or bool(_related(landed))

@@ -47,11 +47,12 @@ Brought: TypeAlias = tuple[Reading, Document] | Failure
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """An attempt that is over, and is to be written down."""
+    """An attempt that is over, and is to be written down; `began` is when, on the monotonic clock."""
 
     claim: Claim
     brought: Brought
     situation: Situation
+    began: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
