@@ -111,7 +111,9 @@ class Reader:
         return ("log", *self._settings.sinks)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, after what is being read just now, if that is soon."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._reading, WAIT_SECONDS)
         self._database.dispose()
 
 

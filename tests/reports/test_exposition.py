@@ -94,7 +94,7 @@ def test_a_database_without_our_schema_cannot_be_used(tmp_path):
 
 def test_a_database_that_hangs_is_not_waited_for(shown, monkeypatch):
     """What was read a moment ago is shown, and not for ever; and no thread is left waiting for each scrape."""
-    monkeypatch.setattr(exposition, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(exposition, "WAIT_SECONDS", 0.1)
     hangs = threading.Event()
     calls = []
 
@@ -109,6 +109,7 @@ def test_a_database_that_hangs_is_not_waited_for(shown, monkeypatch):
         assert value(shown, "verisink_database_up") == 0
     assert time.monotonic() - began < 5
     assert len(calls) == 1
+    monkeypatch.undo()
     hangs.set()
 
 
