@@ -3,6 +3,7 @@ of the database are read by a thread of their own, every so many seconds at most
 """
 
 import importlib.metadata
+import math
 import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -217,9 +218,9 @@ def _overall(found: Gauges) -> Iterator[Metric]:
     )
     yield _gauge("verisink_expectations_overdue", "Expected results that are overdue.", (), [((), found.overdue)])
     yield _gauge("verisink_events_last_sequence", "The number of the last event.", (), [((), found.events)])
-    if found.sweep_age_seconds is not None:
-        age = found.sweep_age_seconds
-        yield _gauge("verisink_sweep_age_seconds", "Since a leader of the sweep was last seen.", (), [((), age)])
+    # Where nobody ever swept, an alert on its age must fire.
+    age = math.inf if found.sweep_age_seconds is None else found.sweep_age_seconds
+    yield _gauge("verisink_sweep_age_seconds", "Since a leader of the sweep was last seen.", (), [((), age)])
 
 
 def _by_source(found: Iterable[SourceGauges]) -> Iterator[Metric]:
