@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
-from celery import Celery, signals
+from celery import Celery, Task, signals
 
 from worker import garbage
 from worker.celery_app import DRAIN_TASK, make_app, ring, worker_threads
@@ -24,9 +24,10 @@ def register(app: Celery, drain: Callable[[str], None]) -> None:
     """Make `app` answer nudges by calling `drain(source)`."""
 
     # Shared, it would also be given to every other application of this process, where the first of its name stays.
-    @app.task(name=DRAIN_TASK, shared=False)
-    def drain_source(source: str) -> None:
-        drain(source)
+    @app.task(name=DRAIN_TASK, shared=False, bind=True)
+    def drain_source(self: "Task[[str], None]", source: str) -> None:
+        with structlog.contextvars.bound_contextvars(task=self.request.id):
+            drain(source)
 
 
 def make_worker_app(settings: Settings) -> Celery:

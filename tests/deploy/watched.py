@@ -73,12 +73,13 @@ def selectors(expression: str) -> list[promql.VectorSelector]:
 
 def grouped_by(expression: str) -> set[str]:
     """The labels that it groups by or matches on."""
-    modifiers = [getattr(node, "modifier", None) for node in _nodes(promql.parse(expression))]
-    return {
-        label
-        for modifier in modifiers
-        for label in (getattr(modifier, "labels", None) or getattr(getattr(modifier, "matching", None), "labels", ()))
-    }
+    found: set[str] = set()
+    for node in _nodes(promql.parse(expression)):
+        modifier = getattr(node, "modifier", None)
+        matching = getattr(modifier, "matching", None)
+        for labels in (getattr(modifier, "labels", None), getattr(matching, "labels", None)):
+            found.update(labels or ())
+    return found
 
 
 def _nodes(node: promql.Expr) -> Iterator[promql.Expr]:

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.flow.conftest import Install
 from tests.support.evidence import Flow, flow
 from tests.support.processes import Child, eventually
+from web.simulator.server import Simulator
 
 pytestmark = [pytest.mark.flow]
 
@@ -47,13 +48,13 @@ def notify(running: Flow, count: int) -> None:
 
 @pytest.fixture
 def distributed(
-    install: Install, simulator: object, postgres_url: str, redis_server_url: str
+    install: Install, simulator: Simulator, postgres_url: str, redis_server_url: str
 ) -> Iterator[tuple[Flow, Child, Child]]:
     home = install(database_url=postgres_url, broker_url=redis_server_url, **WORKERS)
     assert home.run("migrate").process.returncode == 0
     worker = home.start("worker", VERISINK_METRICS_PORT="0")
     web = home.web()
-    with flow(simulator, home, web.url) as running:  # type: ignore[arg-type]
+    with flow(simulator, home, web.url) as running:
         yield running, web, worker
     assert [web.stop(), worker.stop()] == [0, 0]
 

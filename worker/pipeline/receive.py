@@ -7,7 +7,7 @@ trouble is a 503, so that the provider sends it again.
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -46,6 +46,9 @@ while its sender listens."""
 AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, NotCommitted)
 """What a commit ends with when the database is away or too slow. That this process is asked for too much is another
 thing: a spool would only put off a load that is too high."""
+
+MOST_SUBJECTS = 5
+"""Named in a delivery's line of the log. No provider's webhook is about more than two, and no line may grow with one."""
 
 LONGEST_KEY = 200
 """No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
@@ -145,15 +148,21 @@ class Receiver:
         began = monotonic()
         arrival = _arrival(source, provider, request)
         receipt = self._store(source, arrival)
-        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began, arrival.notification.occurred_at))
+        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began, arrival.notification))
         return receipt
 
-    def _note(self, slug: str, receipt: Receipt, seconds: float, occurred_at: datetime | None) -> None:
+    def _note(self, slug: str, receipt: Receipt, seconds: float, told: Notification) -> None:
         metrics.ACK_SECONDS.observe(seconds)
-        if occurred_at is not None and receipt.status is ReceiptStatus.ACCEPTED:
-            metrics.note_told(slug, occurred_at)
+        if told.occurred_at is not None and receipt.status is ReceiptStatus.ACCEPTED:
+            metrics.note_told(slug, told.occurred_at)
         self._counted(slug, receipt.status).inc()
-        log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
+        log.info(
+            "delivery_received",
+            source=slug,
+            delivery=str(receipt.delivery_id),
+            status=receipt.status,
+            subjects=[f"{ref.kind}/{ref.external_id}" for ref in told.resources[:MOST_SUBJECTS]],
+        )
 
     def _counted(self, slug: str, status: str) -> metrics.Child:
         """The counter of this outcome. Looking it up among its labels takes longer than counting."""
@@ -167,7 +176,9 @@ class Receiver:
             return self._commit(arrival)
         except REFUSED as error:
             # A value that we took for storable is not. The bytes always are, so keep them, and let a person look.
-            log.error("delivery_stored_unread", source=source.slug, error=type(error).__name__)
+            log.error(
+                "delivery_stored_unread", source=source.slug, delivery=str(arrival.id), error=type(error).__name__
+            )
             reason = f"could not be stored as read: {type(error).__name__}"
             return self._commit(unread(arrival, reason))
 
@@ -179,7 +190,9 @@ class Receiver:
             raise
         except UNAVAILABLE as error:
             self._counted(arrival.source, "unavailable").inc()
-            log.error("delivery_not_stored", source=arrival.source, error=type(error).__name__)
+            log.error(
+                "delivery_not_stored", source=arrival.source, delivery=str(arrival.id), error=type(error).__name__
+            )
             raise IntakeUnavailable("the database is not available") from None
 
     def _commit_or_keep(self, arrival: Arrival) -> Receipt:

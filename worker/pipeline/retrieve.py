@@ -9,8 +9,10 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -196,9 +198,10 @@ class _Pump:
 
     def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:
-            future = self._executor().submit(self._work, claim, probing=probing)
+            # With the task's id and whatever else its lines are to carry, which threads of a pool do not inherit.
+            future = self._executor().submit(copy_context().run, partial(self._work, claim, probing=probing))
             self._flights[future] = claim.priority
-            future.add_done_callback(self._landed)
+            future.add_done_callback(partial(self._landed, claim))
 
     def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
         """What is claimed, and whether that is to probe a held source."""
@@ -216,10 +219,10 @@ class _Pump:
         now = database_time(session)
         return state.may_call(now) == 1 and sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER)
 
-    def _landed(self, future: "Future[None]") -> None:
+    def _landed(self, claim: Claim, future: "Future[None]") -> None:
         error = future.exception()
         if error is not None:
-            log.error("flight_failed", source=self._source.slug, error=where(error))
+            log.error("flight_failed", error=where(error), **claim.names)
         self._flights.pop(future, None)
         self._again.set()
 
@@ -229,9 +232,7 @@ class _Pump:
         return self._pool
 
     def _work(self, claim: Claim, *, probing: bool) -> None:
-        with structlog.contextvars.bound_contextvars(
-            source=self._source.slug, kind=claim.key.ref.kind, resource=claim.resource_id, attempt=claim.attempt
-        ):
+        with structlog.contextvars.bound_contextvars(**claim.names):
             began = monotonic()
             situation = write.Situation(
                 timedelta(hours=self._source.retry_horizon_hours),
@@ -241,10 +242,10 @@ class _Pump:
             )
             answer = self._call(claim)
             if isinstance(answer, Failure):
-                self._landings.put(Landed(claim, answer, situation, began))
+                self._landings.put(Landed(claim, answer, situation, began=began))
             else:
                 situation = replace(situation, exhausted_for=answer.exhausted_for)
-                self._landings.put(Landed(claim, self._read(claim, answer.body), situation, began))
+                self._landings.put(Landed(claim, self._read(claim, answer.body), situation, began=began))
 
     def _call(self, claim: Claim) -> Answer | Failure:
         """Make the call, if it can be made. Whatever goes wrong comes back as a Failure."""
@@ -289,15 +290,7 @@ class _Pump:
     def _note_written(self, landed: Landed, written: AttemptOutcome) -> None:
         claim = landed.claim
         error = landed.brought.kind if isinstance(landed.brought, Failure) else None
-        log.info(
-            "attempt_written",
-            source=claim.key.source,
-            kind=claim.key.ref.kind,
-            resource=claim.resource_id,
-            attempt=claim.attempt,
-            outcome=written,
-            error=error,
-        )
+        log.info("attempt_written", outcome=written, error=error, **claim.names)
         metrics.counter(metrics.ATTEMPTS, claim.key.source, written, error or "").inc()
         if written is AttemptOutcome.STORED and claim.cause is Cause.WEBHOOK and landed.began is not None:
             # Until the claim by the database's clock, and from there by this process's own.
@@ -323,13 +316,13 @@ class _Pump:
             raise
 
     def _note_fenced(self, claim: Claim) -> None:
-        log.warning("attempt_fenced", source=self._source.slug, resource=claim.resource_id, attempt=claim.attempt)
+        log.warning("attempt_fenced", **claim.names)
         try:
             with self._parts.database.write() as session:
                 claims.note_fenced(session, claim, database_time(session))
         except UNAVAILABLE as error:
             # It stays a crash in the books. The others of its group are written, and must hear so.
-            log.warning("attempt_fenced_not_noted", source=self._source.slug, error=type(error).__name__)
+            log.warning("attempt_fenced_not_noted", error=type(error).__name__, **claim.names)
 
 
 def _count_low(priorities: Iterable[Priority]) -> int:

@@ -88,7 +88,7 @@ def gauges(session: Session, slugs: Iterable[str], sinks: Iterable[str]) -> Gaug
     cursors = query_status.cursor_values(session)
     return Gauges(
         sources=_sources(session, configured, now),
-        sinks=[_sink(session, name, cursors, now) for name in sinks],
+        sinks=_sinks(session, sinks, cursors, now),
         unreadable=query_status.count_unreadable(session, MOST_UNREADABLE),
         overdue=expectations.count_overdue(session, now - GIVEN_UP_AFTER, MOST_OVERDUE),
         events=cursors.get("events", 0),
@@ -158,13 +158,16 @@ def _ages(work: _Open, kept_by: str, now: datetime) -> dict[str, float]:
     return ages
 
 
-def _sink(session: Session, name: str, cursors: Mapping[str, int], now: datetime) -> SinkGauges:
-    """How far one sink is. All that a scrape knows of a sink comes from here."""
-    position = cursors.get(f"sink:{name}", 0)
-    behind = max(cursors.get("events", 0) - position, 0)
-    first = query_gauges.first_after(session, position) if behind else None
-    oldest = 0.0 if first is None else _age(first, now)
-    return SinkGauges(name=name, behind=behind, oldest_seconds=oldest, held=False)
+def _sinks(session: Session, names: Iterable[str], cursors: Mapping[str, int], now: datetime) -> list[SinkGauges]:
+    """How far the sinks are. All that a scrape knows of them comes from here."""
+    found = []
+    for name in names:
+        position = cursors.get(f"sink:{name}", 0)
+        behind = max(cursors.get("events", 0) - position, 0)
+        first = query_gauges.first_after(session, position) if behind else None
+        oldest = 0.0 if first is None else _age(first, now)
+        found.append(SinkGauges(name=name, behind=behind, oldest_seconds=oldest, held=False))
+    return found
 
 
 def _loss_rate(session: Session, slug: str) -> float | None:

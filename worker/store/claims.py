@@ -40,6 +40,19 @@ class Claim:
         """What tells it from every other claim: those that were made together share their token."""
         return self.resource_id, self.token
 
+    @property
+    def names(self) -> dict[str, object]:
+        """What every line of the log about it carries. By the subject it is joined to the lines of its webhooks and of
+        its events."""
+        ref = self.key.ref
+        return {
+            "source": self.key.source,
+            "subject": f"{ref.kind}/{ref.external_id}",
+            "kind": ref.kind,
+            "resource": self.resource_id,
+            "attempt": self.attempt,
+        }
+
 
 def book_attempts(session: Session, claims: Sequence[Claim]) -> None:
     """Count an attempt for each claim."""
