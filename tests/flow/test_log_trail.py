@@ -49,4 +49,5 @@ def test_a_failed_call_s_lines_carry_the_same(install, simulator):
         )
     up.stop()
 
-    assert {"source", "kind", "resource", "attempt", "task", "outcome"} <= written.keys()
+    assert written["outcome"] == "failed"
+    assert {"source", "kind", "resource", "attempt", "task"} <= written.keys()

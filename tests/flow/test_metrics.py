@@ -43,7 +43,7 @@ def notify(running: Flow, count: int) -> None:
     world = running.simulator.world
     for _ in range(count):
         ref = world.create("gu1", "kyc-validation").ref
-        assert running.tell(world.change(ref, "approve")).status == 200  # type: ignore[arg-type]
+        assert running.tell(world.change(ref, "approve")).status == 200
 
 
 @pytest.fixture

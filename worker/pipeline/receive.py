@@ -48,7 +48,7 @@ AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, NotCommitted)
 thing: a spool would only put off a load that is too high."""
 
 MOST_SUBJECTS = 5
-"""Named in a delivery's line of the log. No provider's webhook is about more than two, and no line may grow with one."""
+"""Named in a delivery's line of the log. No provider's webhook is about more than two; a line must not grow."""
 
 LONGEST_KEY = 200
 """No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
