@@ -12,9 +12,11 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from tests.support.processes import ROOT
+from tests.support.results import settings
 from worker import metrics
 from worker.clock import utc_now
 from worker.counting import LOCK, PREFIX, CountingFolder, counting_folder
+from worker.exposition import Exposition
 from worker.settings import counting_place
 
 COUNT = """
@@ -99,6 +101,18 @@ def test_a_dead_process_has_counted_but_says_nothing_of_now(folder):
 
     assert value(together(folder), "verisink_spool_deliveries") == 5
     assert value(together(folder), *ATTEMPTS) == 8000
+
+
+def test_a_scrape_meets_a_file_that_is_being_made(folder, tmp_path):
+    """The library raises what no scrape may answer with, if it looks at the wrong microsecond."""
+    run(folder, "web-1")
+    made = folder.path / "counter_web-2.db"
+    made.touch()
+    shown = Exposition(settings(f"sqlite:///{tmp_path / 'none.db'}"), folder=folder.path)
+    threading.Timer(0.03, made.unlink).start()
+
+    assert value(shown.registry, *ATTEMPTS) == 4000
+    shown.close()
 
 
 def test_the_folder_is_gone_afterwards_and_so_is_what_the_killed_left(tmp_path, monkeypatch):

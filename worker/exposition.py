@@ -5,7 +5,9 @@ of the database are read by a thread of their own, every so many seconds at most
 import importlib.metadata
 import math
 import platform
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,10 @@ WAIT_SECONDS = 3.0
 
 BELIEVED_SECONDS = 30.0
 """What was read so long ago is not shown any more: a graph with a gap says more than one that stands still."""
+
+READ_TRIES = 5
+READ_PAUSE = 0.02
+"""Seconds. A file is empty for some microseconds after it was made; longer only if its process stops just there."""
 
 UNUSABLE: tuple[type[Exception], ...] = (*UNAVAILABLE, SchemaMismatch)
 """What a database raises that is away, or is not the one that this release needs."""
@@ -140,7 +146,7 @@ class Exposition:
         if counted is None:
             self.registry.register(REGISTRY)
         else:
-            MultiProcessCollector(self.registry, str(counted))  # type: ignore[no-untyped-call]
+            self.registry.register(_Together(counted))
         self.registry.register(self)
 
     def text(self) -> bytes:
@@ -210,6 +216,22 @@ class Exposition:
             thread.join()
             server.server_close()
             self.close()
+
+
+class _Together:
+    """What all processes have counted into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Metric]:
+        """Add the files up. A process that starts just now may have made one, and not yet written its beginning."""
+        for _ in range(READ_TRIES - 1):
+            try:
+                return list(self._files.collect())  # type: ignore[no-untyped-call]
+            except (struct.error, OSError):
+                time.sleep(READ_PAUSE)
+        return list(self._files.collect())  # type: ignore[no-untyped-call]
 
 
 def _overall(found: Gauges) -> Iterator[Metric]:

@@ -29,6 +29,9 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40)
 AGES = (0.5, 1, 2, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
 """For freshness. Seconds are what is usual, minutes what somebody should look at, and a day what an outage leaves."""
 
+UNCONFIGURED = "(not configured)"
+"""For all sources that are not configured here together. No source can be called that."""
+
 ANSWERED = "answered"
 """The outcome of a call that gave a document; the others are the kinds of failures."""
 

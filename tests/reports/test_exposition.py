@@ -13,7 +13,7 @@ from tests.support.services import free_port
 from worker import exposition
 from worker.errors import CannotListen
 from worker.exposition import Exposition
-from worker.reports.gauges import UNCONFIGURED
+from worker.metrics import UNCONFIGURED
 
 
 def samples(shown):

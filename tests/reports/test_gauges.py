@@ -7,10 +7,11 @@ from sqlalchemy import update
 
 from tests.support.results import PENDING, SOURCE, claim, fail, key, number_events, reading, store, want
 from worker.domain.model import Drift
+from worker.metrics import UNCONFIGURED
 from worker.pipeline import write
 from worker.pipeline.sweep import Sweeper
 from worker.reports import gauges as module
-from worker.reports.gauges import UNCONFIGURED, gauges
+from worker.reports.gauges import gauges
 from worker.store import outbox, query_gauges, reconciliations, sources
 from worker.store.engine import UNAVAILABLE, database_time
 from worker.store.tables import events, resources

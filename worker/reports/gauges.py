@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from worker.domain.expectations import GIVEN_UP_AFTER
 from worker.domain.states import ResourceState
+from worker.metrics import UNCONFIGURED
 from worker.reports.reconciliations import reconciliation_list
 from worker.reports.status import MOST_OVERDUE, MOST_UNREADABLE
 from worker.store import expectations, leases, query_gauges, query_status, sources
@@ -26,9 +27,6 @@ PARKED_LATELY = timedelta(hours=1)
 
 RUNS_LOOKED_AT = 3
 """The newest runs of a source, of which one may be under way, and one may have had nothing to compare."""
-
-UNCONFIGURED = "(not configured)"
-"""For all sources that are not configured here together. No source can be called that."""
 
 OPEN_STATES = (ResourceState.WAITING, ResourceState.CLAIMED, ResourceState.PARKED)
 AGE_STATES = ("waiting", "held", "throttled", "parked")
