@@ -337,7 +337,7 @@ def test_what_a_thread_says_of_a_call_carries_the_task_and_the_resource(plant):
     assert {(line["task"], line["source"], line["resource"], line["attempt"]) for line in told} == {
         ("task-1", "gu1", plant.row(record).id, 1)
     }
-    assert len({line["subject"] for line in told}) == 1
+    assert len({line["trail"] for line in told}) == 1
 
 
 def test_a_document_that_cannot_be_written_is_parked_with_nothing_personal(plant):

@@ -25,6 +25,7 @@ from worker.errors import (
     UnreadableJson,
     UnreadableNotification,
 )
+from worker.log import trail
 from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
@@ -47,7 +48,7 @@ AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, NotCommitted)
 """What a commit ends with when the database is away or too slow. That this process is asked for too much is another
 thing: a spool would only put off a load that is too high."""
 
-MOST_SUBJECTS = 5
+MOST_TRAILS = 5
 """Named in a delivery's line of the log. No provider's webhook is about more than two; a line must not grow."""
 
 LONGEST_KEY = 200
@@ -161,7 +162,7 @@ class Receiver:
             source=slug,
             delivery=str(receipt.delivery_id),
             status=receipt.status,
-            subjects=[f"{ref.kind}/{ref.external_id}" for ref in told.resources[:MOST_SUBJECTS]],
+            trails=[trail(slug, f"{ref.kind}/{ref.external_id}") for ref in told.resources[:MOST_TRAILS]],
         )
 
     def _counted(self, slug: str, status: str) -> metrics.Child:
