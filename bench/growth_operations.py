@@ -24,7 +24,7 @@ from worker.pipeline.prune import AT_ONCE, Pruner
 from worker.pipeline.replay_run import Replayer
 from worker.pipeline.sweep import Sweeper
 from worker.pipeline.write import Landed, Situation, write
-from worker.reports import cursor, events, expectations, resources, results, status
+from worker.reports import cursor, events, expectations, gauges, resources, results, status
 from worker.reports.expectations import ExpectationFilter
 from worker.reports.resources import AttemptFilter, DeliveryFilter, ResourceFilter
 from worker.reports.results import ResultFilter
@@ -63,6 +63,7 @@ OPERATIONS: Mapping[str, str] = {
     "prune_deliveries": "200 deliveries pruned",
     "prune_attempts": "200 attempts pruned",
     "status": "status",
+    "scrape": "gauges of a scrape",
     "lanes": "lanes",
     "results_first": "results, first page",
     "results_deep": "results, a page in the middle",
@@ -277,6 +278,7 @@ class Subject:
         behind, key = cursor.encode(self._middle), ResourceKey(SOURCE, self._some_ref())
         return {
             "status": lambda session: status.status(session, SOURCES),
+            "scrape": lambda session: gauges.gauges(session, SOURCES, ["log"]),
             "lanes": lambda session: (query_lanes.parked_lanes(session), query_lanes.unreadable_lanes(session)),
             "results_first": lambda session: results.page(session, ResultFilter(), limit=PAGE),
             "results_deep": lambda session: results.page(session, ResultFilter(), limit=PAGE, after=behind),

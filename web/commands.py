@@ -56,7 +56,11 @@ def web() -> None:
 @click.command(epilog="Example: verisink worker")
 def worker() -> None:
     """The workers of a distributed deployment, supervised."""
-    sys.exit(serving.supervise_worker(_load()))
+    loaded = _load()
+    try:
+        sys.exit(serving.supervise_worker(loaded))
+    except VerisinkError as error:
+        _fail(str(error))
 
 
 def say_ready(loaded: Settings, url: str, *, as_json: bool, receives: bool = True) -> None:

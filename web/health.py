@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from worker.errors import SchemaMismatch
@@ -44,9 +43,12 @@ def blueprint(runtime: Runtime, extra_checks: dict[str, Check]) -> Blueprint:
             answer.headers["Retry-After"] = "5"
         return answer
 
-    @routes.get("/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+        return Response(runtime.exposition.text(), content_type=CONTENT_TYPE_LATEST)
+
+    # With a port of its own it is meant to be nowhere else.
+    if runtime.settings.metrics_port is None:
+        routes.add_url_rule("/metrics", view_func=metrics)
 
     return routes
 

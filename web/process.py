@@ -7,7 +7,7 @@ import socket
 import sys
 
 from web.serving import NO_RECEIVE, serve_receiver
-from worker import log, settings
+from worker import log, metrics, settings
 from worker.process import end_with_parent
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     loaded = settings.load()
     log.configure(loaded.log_level, loaded.log_format)
     end_with_parent(int(sys.argv[2]))
+    metrics.PROCESS_STARTS.labels("web").inc()
     serve_receiver(loaded, socket.socket(fileno=int(sys.argv[1])), receives=NO_RECEIVE not in sys.argv[3:])
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -17,9 +17,12 @@ from web.greenlets import Greenlets
 from web.http_server import serve
 from worker import garbage, tasks
 from worker.celery_app import make_app, ring, worker_threads
+from worker.counting import counting_folder
 from worker.embedded import EmbeddedWorker
 from worker.errors import CannotListen, SchemaMismatch
+from worker.exposition import Exposition
 from worker.instance_lock import only_instance
+from worker.pipeline.budget import Budgets
 from worker.pipeline.retrieve import WRITE_SHARE
 from worker.providers.base import matches_any
 from worker.runtime import Runtime
@@ -63,7 +66,8 @@ def serve_embedded(settings: Settings, on_ready: OnReady, *, receives: bool = Tr
             worker.start()
             runtime.watch(worker.restart)
             site = create_app(runtime, {"worker": partial(_worker_trouble, worker)}, receives=receives)
-            _serve(settings, site, on_ready, listener)
+            with runtime.exposition.served():
+                _serve(settings, site, on_ready, listener)
         finally:
             runtime.stop_working()
             worker.stop(worker_grace(settings))
@@ -105,13 +109,13 @@ def serve_receiver(settings: Settings, listener: socket.socket, *, receives: boo
 def supervise_web(settings: Settings) -> int:
     """`verisink web`: receivers that share one port."""
     with open_listeners(settings, settings.web_processes) as listeners:
-        return Supervisor(_web_commands(listeners), grace_seconds=WEB_GRACE_SECONDS, pass_fds=_numbers(listeners)).run()
+        return _supervise(settings, _web_commands(listeners), WEB_GRACE_SECONDS, _numbers(listeners))
 
 
 def supervise_worker(settings: Settings) -> int:
-    """`verisink worker`: Celery workers, each with its scheduler."""
+    """`verisink worker`: Celery workers, each with its scheduler. Raises CannotListen."""
     commands = python_commands("worker", settings.worker_processes, "worker.process")
-    return Supervisor(commands, grace_seconds=worker_grace(settings)).run()
+    return _supervise(settings, commands, worker_grace(settings))
 
 
 def supervise_all(settings: Settings, on_ready: OnReady, *, receives: bool = True, works: bool = True) -> int:
@@ -124,7 +128,22 @@ def supervise_all(settings: Settings, on_ready: OnReady, *, receives: bool = Tru
         on_ready(address(listeners[0]))
         workers = python_commands("worker", settings.worker_processes if works else 0, "worker.process")
         commands = {**_web_commands(listeners, *(() if receives else (NO_RECEIVE,))), **workers}
-        return Supervisor(commands, grace_seconds=worker_grace(settings), pass_fds=_numbers(listeners)).run()
+        return _supervise(settings, commands, worker_grace(settings), _numbers(listeners))
+
+
+def _supervise(
+    settings: Settings, commands: Mapping[str, Sequence[str]], grace_seconds: float, pass_fds: Sequence[int] = ()
+) -> int:
+    """Run the commands, whose processes count together where anybody could see that."""
+    receivers = any(name.startswith("web") for name in commands)
+    together = settings.metrics_port is not None or (receivers and len(commands) > 1)
+    with counting_folder(wanted=together) as counting, ExitStack() as stack:
+        if settings.metrics_port is not None:
+            budgets = Budgets(settings.sources, settings.budget_url) if settings.budget_url is not None else None
+            path = None if counting is None else counting.path
+            shown = Exposition(settings, budgets.left if budgets else None, folder=path)
+            stack.enter_context(shown.served())
+        return Supervisor(commands, grace_seconds=grace_seconds, pass_fds=pass_fds, counting=counting).run()
 
 
 def worker_grace(settings: Settings) -> float:

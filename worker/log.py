@@ -3,6 +3,7 @@
 Lines carry ids, counts and reasons of our own. Bodies, documents, URLs and header values are never handed to a logger.
 """
 
+import hashlib
 import json
 import logging
 import sys
@@ -107,6 +108,12 @@ def started(summary: Mapping[str, object], warnings: Iterable[str]) -> None:
     log.info("settings", **summary)
     for warning in warnings:
         log.warning("settings_incomplete", detail=warning)
+
+
+def trail(source: str, subject: str) -> str:
+    """What joins all lines about one resource: a digest of its source, kind and external id. The id itself leads to a
+    person, and stays out of the log."""
+    return hashlib.blake2b(f"{source}/{subject}".encode(), digest_size=8).hexdigest()
 
 
 def where(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from worker import log, settings, tasks
+from worker import log, metrics, settings, tasks
 
 PARENT_POLL = 1.0
 
@@ -33,6 +33,7 @@ def main() -> None:
     loaded = settings.load()
     log.configure(loaded.log_level, loaded.log_format)
     end_with_parent(int(sys.argv[1]))
+    metrics.PROCESS_STARTS.labels("worker").inc()
     tasks.make_worker_app(loaded).worker_main(
         ["--quiet", "worker", "--pool=threads", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     )

@@ -11,6 +11,7 @@ import structlog
 from worker.celery_app import Celery, broker_trouble, make_app, ring
 from worker.clock import monotonic, unix_nanoseconds
 from worker.errors import ConfigurationError
+from worker.exposition import Exposition
 from worker.pipeline import list_calls
 from worker.pipeline.api_limits import ApiLimits
 from worker.pipeline.api_tokens import TokenBook
@@ -159,6 +160,13 @@ class Runtime:
         return ApiLimits(self.settings.api_rate_limit_per_minute, self.settings.budget_url)
 
     @cached_property
+    def exposition(self) -> Exposition:
+        """What a scrape is answered with."""
+        # Without Redis the budgets are in the memory of each worker, and this may be a receiver.
+        known = self.settings.embedded or self.settings.budget_url is not None
+        return Exposition(self.settings, (lambda source: self.budgets.left(source)) if known else None)
+
+    @cached_property
     def retriever(self) -> Retriever:
         """Retrieves what is due."""
         return Retriever(
@@ -287,6 +295,8 @@ class Runtime:
         self.publisher.stop()
         if "tokens" in self.__dict__:
             self.tokens.close()
+        if "exposition" in self.__dict__:
+            self.exposition.close()
         if "client" in self.__dict__:
             self.client.close()
         if self.tracing is not None:

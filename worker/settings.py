@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -70,6 +70,8 @@ class Settings(Frozen):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     traces: Literal["off", "otlp"] = "off"
     traces_sample: float = Field(1.0, ge=0, le=1)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(None, ge=0, le=65535)
     web_processes: int = Field(1, ge=1, le=64)
     web_threads: int = Field(32, ge=1, le=512)
     worker_processes: int = Field(1, ge=1, le=64)
@@ -233,6 +235,31 @@ def child_environment(config: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(settings_text.PREFIX)}
     inherited.pop("PORT", None)
     return {**inherited, settings_text.PREFIX + "CONFIG": str(config)}
+
+
+class CountingPlace(NamedTuple):
+    """Where the processes of a tree keep what they count for each other: a folder, and this one's name in it."""
+
+    folder: Path | None = None
+    name: str | None = None
+
+
+COUNTING_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The name that prometheus_client reads; servers of one's own choosing may set it as well."""
+
+COUNTING_NAME = "PROMETHEUS_MULTIPROC_NAME"
+"""Set by our supervisor only. Without it, processes are told apart by their ids."""
+
+
+def counting_place() -> CountingPlace:
+    """Where this process counts; empty where it counts for itself. Not a setting, because supervisors choose it."""
+    folder = os.environ.get(COUNTING_FOLDER)
+    return CountingPlace(Path(folder), os.environ.get(COUNTING_NAME)) if folder else CountingPlace()
+
+
+def counting_environment(folder: Path, name: str) -> dict[str, str]:
+    """This process's environment, for a child that is to count in `folder` under `name`."""
+    return {**os.environ, COUNTING_FOLDER: str(folder), COUNTING_NAME: name}
 
 
 def summary(settings: Settings) -> dict[str, object]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from worker.clock import monotonic
+from worker.counting import CountingFolder
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +43,16 @@ class Supervisor:
     """
 
     def __init__(
-        self, commands: Mapping[str, Sequence[str]], *, grace_seconds: float, pass_fds: Sequence[int] = ()
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        grace_seconds: float,
+        pass_fds: Sequence[int] = (),
+        counting: CountingFolder | None = None,
     ) -> None:
         self._grace = grace_seconds
         self._pass_fds = tuple(pass_fds)
+        self._counting = counting
         self._children = [_Child(name, list(command)) for name, command in commands.items()]
         self._stopping = False
 
@@ -69,7 +76,10 @@ class Supervisor:
                 return
             self._bury(child, code)
         elif monotonic() >= child.start_at:
-            child.process = subprocess.Popen(child.command, pass_fds=self._pass_fds, start_new_session=True)
+            environ = self._counting.environment(child.name) if self._counting is not None else None
+            child.process = subprocess.Popen(
+                child.command, pass_fds=self._pass_fds, start_new_session=True, env=environ
+            )
             child.started_at = monotonic()
             child.starts += 1
             log.info("child_started", child=child.name, pid=child.process.pid, starts=child.starts)
@@ -79,6 +89,8 @@ class Supervisor:
         child.pause = FIRST_PAUSE if lived >= STEADY_SECONDS else min(child.pause * 2, LONGEST_PAUSE)
         child.start_at = monotonic() + child.pause
         child.process = None
+        if self._counting is not None:
+            self._counting.bury(child.name)
         log.warning("child_died", child=child.name, code=code, lived_seconds=round(lived, 1), next_in=child.pause)
 
     def _end(self) -> int:

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import structlog
 
+from worker import metrics
 from worker.clock import monotonic
 from worker.store import resources, sources
 from worker.store.engine import UNAVAILABLE, Database, database_time
@@ -136,6 +137,7 @@ class Watchdog:
         if sight.sweeping <= SWEEP_SECONDS and self._broker_trouble():
             # Without a broker no process hears a nudge, and each of them tries again by itself.
             return
+        metrics.WATCHDOG_ACTS.inc()
         self._act(reason)
         # Where the process lives on, the deed gets as long to help as anything else.
         self._calm_at, self._overdue_since = monotonic(), None

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
 from tests.pipeline.plant import KINDS
@@ -321,6 +322,22 @@ def test_a_bug_of_ours_is_parked_with_where_it_was_and_nothing_personal(plant):
     plant.build()
     plant.retrieve(record)
     assert plant.row(record).version == 1
+
+
+def test_what_a_thread_says_of_a_call_carries_the_task_and_the_resource(plant):
+    """Threads of a pool inherit nothing by themselves, and a line without a name is of no use."""
+    plant.build(known={"gu1": Broken()})
+    record = plant.create("gu1")
+
+    with bound_contextvars(task="task-1"), capture_logs([merge_contextvars]) as logs:
+        plant.retrieve(record)
+
+    told = [line for line in logs if line["event"] in ("retrieve_bug", "attempt_written")]
+    assert {line["event"] for line in told} == {"retrieve_bug", "attempt_written"}
+    assert {(line["task"], line["source"], line["resource"], line["attempt"]) for line in told} == {
+        ("task-1", "gu1", plant.row(record).id, 1)
+    }
+    assert len({line["trail"] for line in told}) == 1
 
 
 def test_a_document_that_cannot_be_written_is_parked_with_nothing_personal(plant):

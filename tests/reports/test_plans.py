@@ -9,12 +9,12 @@ from tests.store.play import EARLY
 from tests.support.results import KIND, SOURCE, key
 from worker.domain.events import EventFilter
 from worker.domain.states import DeliveryState, ExpectationState, ResourceState
-from worker.reports import events, expectations, resources, results, sinks, status
+from worker.reports import events, expectations, gauges, resources, results, sinks, status
 from worker.reports.expectations import ExpectationFilter
 from worker.reports.resources import AttemptFilter, DeliveryFilter, ResourceFilter
 from worker.reports.results import ResultFilter
 from worker.store import expectations as due
-from worker.store import outbox, sent_again, undelivered
+from worker.store import outbox, query_gauges, sent_again, undelivered
 from worker.store import sinks as standing
 from worker.store.engine import database_time
 from worker.store.expectations import Wanted
@@ -64,6 +64,17 @@ def test_the_status_scans_nothing_that_grows(plan, database):
     # PostgreSQL chooses by statistics, which empty tables have not.
     wanted = ("ix_resources_oldest", "ix_resources_parked", "ix_deliveries_unreadable") if database.is_sqlite else ()
     assert [index for index in wanted if not any(index in line for line in lines)] == []
+
+
+def test_a_scrape_scans_nothing_that_grows(plan, database):
+    """Every fifteen seconds, for years."""
+    lines = plan(lambda session: gauges.gauges(session, [SOURCE], ["log"]))
+    lines += plan(lambda session: query_gauges.next_due(session, SOURCE, database_time(session), 10))
+
+    assert scans(lines) == []
+    wanted = ("ix_resources_oldest", "ix_resources_parked", "ix_resources_due") if database.is_sqlite else ()
+    assert [index for index in wanted if not any(index in line for line in lines)] == []
+    assert [line for line in lines if line == "USE TEMP B-TREE FOR ORDER BY"] == []
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ class Expectations:
         for slug in sorted({key.source for key in current.wants}):
             self._nudge(slug)
         for slug, state in current.became:
-            metrics.EXPECTATIONS.labels(slug, state).inc()
+            known = slug if slug in self._settings.sources else metrics.UNCONFIGURED
+            metrics.counter(metrics.EXPECTATIONS, known, state).inc()
         return len(items)
 
     def _look(self, session: Session, item: Item, current: _Round) -> None:

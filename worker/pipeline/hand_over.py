@@ -7,6 +7,7 @@ ends the stretch.
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from worker import metrics
 from worker.domain.events import EventFilter, cloud_event
 from worker.sinks.base import EventRefused, Sink, SinkDisabled, TryLater
 from worker.store.engine import UNAVAILABLE
@@ -130,6 +131,7 @@ class HandOver:
         except UNAVAILABLE as error:
             # A sink may have a database of its own. Its trouble is not ours.
             raise SinkFailed(type(error).__name__) from error
+        metrics.note_delivered(self._sink.name, [item.occurred_at for item in some])
 
 
 _SHOWN = (EventRefused, SinkDisabled, TryLater, RefusesEverything, SinkFailed)

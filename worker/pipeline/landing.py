@@ -35,9 +35,7 @@ class _Waiting:
 
     @property
     def names(self) -> dict[str, object]:
-        claim = self.landed.claim
-        kind = claim.key.ref.kind
-        return {"source": claim.key.source, "kind": kind, "resource": claim.resource_id, "attempt": claim.attempt}
+        return self.landed.claim.names
 
 
 class Landings:

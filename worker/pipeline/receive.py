@@ -25,6 +25,7 @@ from worker.errors import (
     UnreadableJson,
     UnreadableNotification,
 )
+from worker.log import trail
 from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
@@ -48,6 +49,9 @@ AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, NotCommitted)
 """What a commit ends with when the database is away or too slow. That this process is asked for too much is another
 thing: a spool would only put off a load that is too high."""
 
+MOST_TRAILS = 5
+"""Named in a delivery's line of the log. No provider's webhook is about more than two; a line must not grow."""
+
 LONGEST_KEY = 200
 """No provider's event ids are longer than 40. A longer key would outgrow the index that makes it unique."""
 
@@ -64,6 +68,9 @@ MOST_QUARANTINES = 4
 
 MOST_SESSIONS = 1 + MOST_QUARANTINES
 """One group commits at a time."""
+
+ANSWERS: tuple[str, ...] = (*ReceiptStatus, "refused", "unavailable")
+"""How a webhook of a configured source may be answered."""
 
 NEWS = frozenset({ReceiptStatus.ACCEPTED, ReceiptStatus.DUPLICATE})
 """What there may be work for."""
@@ -115,7 +122,10 @@ class Receiver:
         self._refusals: Counter[str] = Counter()
         self._refusals_lock = threading.Lock()
         self._quarantines = threading.BoundedSemaphore(MOST_QUARANTINES)
-        self._counters: dict[tuple[str, str], metrics.Child] = {}
+        # From the start at zero: Prometheus takes a series that begins at one for nothing that has happened.
+        self._counters: dict[tuple[str, str], metrics.Child] = {
+            (slug, status): metrics.DELIVERIES.labels(slug, status) for slug in sources for status in ANSWERS
+        }
         self.tracing: Tracing | None = None
         """Set by the composition root, where traces are wanted."""
 
@@ -140,14 +150,23 @@ class Receiver:
             raise
         self._bursts.note(slug)
         began = monotonic()
-        receipt = self._store(source, _arrival(source, provider, request))
-        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began))
+        arrival = _arrival(source, provider, request)
+        receipt = self._store(source, arrival)
+        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began, arrival.notification))
         return receipt
 
-    def _note(self, slug: str, receipt: Receipt, seconds: float) -> None:
+    def _note(self, slug: str, receipt: Receipt, seconds: float, told: Notification) -> None:
         metrics.ACK_SECONDS.observe(seconds)
+        if told.occurred_at is not None and receipt.status is ReceiptStatus.ACCEPTED:
+            metrics.note_told(slug, told.occurred_at)
         self._counted(slug, receipt.status).inc()
-        log.info("delivery_received", source=slug, delivery=str(receipt.delivery_id), status=receipt.status)
+        log.info(
+            "delivery_received",
+            source=slug,
+            delivery=str(receipt.delivery_id),
+            status=receipt.status,
+            trails=[trail(slug, f"{ref.kind}/{ref.external_id}") for ref in told.resources[:MOST_TRAILS]],
+        )
         if self.tracing is not None:
             self.tracing.received(slug, receipt.delivery_id, receipt.status, seconds)
 
@@ -163,7 +182,9 @@ class Receiver:
             return self._commit(arrival)
         except REFUSED as error:
             # A value that we took for storable is not. The bytes always are, so keep them, and let a person look.
-            log.error("delivery_stored_unread", source=source.slug, error=type(error).__name__)
+            log.error(
+                "delivery_stored_unread", source=source.slug, delivery=str(arrival.id), error=type(error).__name__
+            )
             reason = f"could not be stored as read: {type(error).__name__}"
             return self._commit(unread(arrival, reason))
 
@@ -175,7 +196,9 @@ class Receiver:
             raise
         except UNAVAILABLE as error:
             self._counted(arrival.source, "unavailable").inc()
-            log.error("delivery_not_stored", source=arrival.source, error=type(error).__name__)
+            log.error(
+                "delivery_not_stored", source=arrival.source, delivery=str(arrival.id), error=type(error).__name__
+            )
             raise IntakeUnavailable("the database is not available") from None
 
     def _commit_or_keep(self, arrival: Arrival) -> Receipt:

@@ -15,7 +15,6 @@ from datetime import datetime
 
 import structlog
 
-from worker import metrics
 from worker.clock import monotonic
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.reconcile import Found, ReconcileState, Tally, is_due_for_reread, judge
@@ -319,8 +318,6 @@ class _Run:
             with suppress(*UNAVAILABLE), self._parts.database.write() as session:
                 reconciliations.count(session, self._id, tally)
                 reconciliations.finish(session, self._id, state, error, database_time(session))
-            if tally.loss_rate is not None:
-                metrics.RECONCILE_LOSS.labels(self._source.slug).set(tally.loss_rate)
         log.info("reconciled", source=self._source.slug, state=state, missing=tally.missing, outdated=tally.outdated)
 
 

@@ -9,8 +9,10 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -18,7 +20,7 @@ from worker import metrics
 from worker.clock import monotonic, unix_seconds
 from worker.domain.model import ResourceRef
 from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
-from worker.domain.states import AttemptOutcome, FailureKind, Priority
+from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
 from worker.domain.trace import Period
 from worker.errors import (
     ConfigurationError,
@@ -116,6 +118,8 @@ class _Pump:
         self._flights: dict[Future[None], Priority] = {}
         self.looked_at = monotonic()
         self._pool: ThreadPoolExecutor | None = None
+        # An alert waits for its first increase, which Prometheus sees only if it has seen the zero before.
+        metrics.counter(metrics.ATTEMPTS, source.slug, AttemptOutcome.FAILED, FailureKind.CREDENTIAL)
         self._landings = Landings(self._write, self._note_written, patience=parts.settings.lease_seconds * WRITE_SHARE)
 
     def run(self) -> None:
@@ -203,9 +207,10 @@ class _Pump:
 
     def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:
-            future = self._executor().submit(self._work, claim, probing=probing)
+            # With the task's id and whatever else its lines are to carry, which threads of a pool do not inherit.
+            future = self._executor().submit(copy_context().run, partial(self._work, claim, probing=probing))
             self._flights[future] = claim.priority
-            future.add_done_callback(self._landed)
+            future.add_done_callback(partial(self._landed, claim))
 
     def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
         """What is claimed, and whether that is to probe a held source."""
@@ -223,10 +228,10 @@ class _Pump:
         now = database_time(session)
         return state.may_call(now) == 1 and sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER)
 
-    def _landed(self, future: "Future[None]") -> None:
+    def _landed(self, claim: Claim, future: "Future[None]") -> None:
         error = future.exception()
         if error is not None:
-            log.error("flight_failed", source=self._source.slug, error=where(error))
+            log.error("flight_failed", error=where(error), **claim.names)
         self._flights.pop(future, None)
         self._again.set()
 
@@ -236,9 +241,8 @@ class _Pump:
         return self._pool
 
     def _work(self, claim: Claim, *, probing: bool) -> None:
-        with structlog.contextvars.bound_contextvars(
-            source=self._source.slug, kind=claim.key.ref.kind, resource=claim.resource_id, attempt=claim.attempt
-        ):
+        with structlog.contextvars.bound_contextvars(**claim.names):
+            began = monotonic()
             situation = write.Situation(
                 timedelta(hours=self._source.retry_horizon_hours),
                 random.random(),  # noqa: S311 - it spreads retries, and keeps no secret
@@ -246,22 +250,29 @@ class _Pump:
                 timedelta(seconds=self._source.coalesce_seconds),
             )
             tracing = self._parts.tracing
-            began = tracing.now() if tracing else 0
+            called = tracing.now() if tracing else 0
             answer = self._call(claim)
-            call = Period(began, tracing.now()) if tracing else None
+            call = Period(called, tracing.now()) if tracing else None
             if isinstance(answer, Failure):
-                self._landings.put(Landed(claim, answer, situation, call))
+                self._landings.put(Landed(claim, answer, situation, call, began))
             else:
                 situation = replace(situation, exhausted_for=answer.exhausted_for)
-                self._landings.put(Landed(claim, self._read(claim, answer.body), situation, call))
+                self._landings.put(Landed(claim, self._read(claim, answer.body), situation, call, began))
 
     def _call(self, claim: Claim) -> Answer | Failure:
-        """Make the call. Whatever goes wrong comes back as a Failure."""
+        """Make the call, if it can be made. Whatever goes wrong comes back as a Failure."""
         missing = self._source.missing_credentials
         if claim.crashes >= POISON_CRASHES:
             return Failure(FailureKind.CRASHED, f"the worker died {claim.crashes} times in a row while working on it")
         if missing:
             return Failure(FailureKind.CREDENTIAL, f"{missing[0]} is not set")
+        began = monotonic()
+        answer = self._fetch(claim)
+        outcome = answer.kind if isinstance(answer, Failure) else metrics.ANSWERED
+        metrics.histogram(metrics.RETRIEVE_SECONDS, self._source.slug, outcome).observe(monotonic() - began)
+        return answer
+
+    def _fetch(self, claim: Claim) -> Answer | Failure:
         provider = self._parts.providers[self._source.provider]
         try:
             request = provider.request(
@@ -291,16 +302,13 @@ class _Pump:
     def _note_written(self, landed: Landed, written: AttemptOutcome) -> None:
         claim = landed.claim
         error = landed.brought.kind if isinstance(landed.brought, Failure) else None
-        log.info(
-            "attempt_written",
-            source=claim.key.source,
-            kind=claim.key.ref.kind,
-            resource=claim.resource_id,
-            attempt=claim.attempt,
-            outcome=written,
-            error=error,
-        )
-        metrics.ATTEMPTS.labels(claim.key.source, written, error or "").inc()
+        log.info("attempt_written", outcome=written, error=error, **claim.names)
+        metrics.counter(metrics.ATTEMPTS, claim.key.source, written, error or "").inc()
+        if written is AttemptOutcome.STORED and claim.cause is Cause.WEBHOOK and landed.began is not None:
+            # Until the claim by the database's clock, and from there by this process's own.
+            waited = (claim.started_at - claim.wanted_since).total_seconds()
+            seconds = max(waited, 0.0) + monotonic() - landed.began
+            metrics.histogram(metrics.STORED_SECONDS, claim.key.source).observe(seconds)
         if self._parts.tracing is not None and landed.call is not None:
             self._parts.tracing.attempted(claim, landed.call, written, error, self._task)
         # What failed may be due again by now, and so may what a document names.
@@ -322,13 +330,13 @@ class _Pump:
             raise
 
     def _note_fenced(self, claim: Claim) -> None:
-        log.warning("attempt_fenced", source=self._source.slug, resource=claim.resource_id, attempt=claim.attempt)
+        log.warning("attempt_fenced", **claim.names)
         try:
             with self._parts.database.write() as session:
                 claims.note_fenced(session, claim, database_time(session))
         except UNAVAILABLE as error:
             # It stays a crash in the books. The others of its group are written, and must hear so.
-            log.warning("attempt_fenced_not_noted", source=self._source.slug, error=type(error).__name__)
+            log.warning("attempt_fenced_not_noted", error=type(error).__name__, **claim.names)
 
 
 def _count_low(priorities: Iterable[Priority]) -> int:

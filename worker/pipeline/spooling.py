@@ -188,7 +188,7 @@ class Spooling:
         for arrival in arrivals:
             refusal = self._refusal(session, [arrival])
             if refusal is not None:
-                log.error("delivery_stored_unread", source=arrival.source, error=refusal)
+                log.error("delivery_stored_unread", source=arrival.source, delivery=str(arrival.id), error=refusal)
                 inbox.record(session, [unread(arrival, f"could not be stored as read: {refusal}")])
 
     def _refusal(self, session: Session, arrivals: Sequence[Arrival]) -> str | None:

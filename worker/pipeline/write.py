@@ -48,12 +48,14 @@ Brought: TypeAlias = tuple[Reading, Document] | Failure
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """An attempt that is over, and is to be written down. `call` is when it called, where traces are wanted."""
+    """An attempt that is over, and is to be written down; `began` is when, on the monotonic clock. `call` is when it
+    called, where traces are wanted."""
 
     claim: Claim
     brought: Brought
     situation: Situation
     call: Period | None = None
+    began: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

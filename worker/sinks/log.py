@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from worker.log import trail
 from worker.sinks.base import CloudEvent
 
 log = structlog.get_logger("verisink.events")
@@ -21,12 +22,14 @@ class LogSink:
         for event in events:
             data = event["data"]
             facts = data if isinstance(data, Mapping) else {}
+            source, subject = facts.get("source"), event.get("subject")
             log.info(
                 str(event["type"]),
                 id=event["id"],
                 sequence=event["sequence"],
-                subject=event.get("subject"),
-                source=facts.get("source"),
+                subject=subject,
+                source=source,
+                trail=trail(str(source), str(subject)) if subject is not None else None,
                 version=facts.get("version"),
                 stage=facts.get("stage"),
                 outcome=facts.get("outcome"),

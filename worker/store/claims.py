@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from worker.domain.model import ResourceKey
 from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
+from worker.log import trail
 from worker.store.bulk import Change, Insertion, Step, Value, insert_rows
 from worker.store.tables import attempts, resources
 
@@ -39,6 +40,19 @@ class Claim:
     def token_of_attempt(self) -> tuple[int, uuid.UUID]:
         """What tells it from every other claim: those that were made together share their token."""
         return self.resource_id, self.token
+
+    @property
+    def names(self) -> dict[str, object]:
+        """What every line of the log about it carries. By the trail it is joined to the lines of its webhooks and
+        of its events."""
+        ref = self.key.ref
+        return {
+            "source": self.key.source,
+            "trail": trail(self.key.source, f"{ref.kind}/{ref.external_id}"),
+            "kind": ref.kind,
+            "resource": self.resource_id,
+            "attempt": self.attempt,
+        }
 
 
 def book_attempts(session: Session, claims: Sequence[Claim]) -> None:
