@@ -26,14 +26,14 @@ def test_a_webhook_is_followed_from_its_delivery_to_its_event(install, simulator
     up.stop()
 
     [received] = up.logged("delivery_received", delivery=delivery)
-    [subject] = received["subjects"]
-    [written] = up.logged("attempt_written", source=received["source"], subject=subject)
-    [event] = up.logged(decided, source=received["source"], subject=subject)
+    [trail] = received["trails"]
+    [written] = up.logged("attempt_written", source=received["source"], trail=trail)
+    [event] = up.logged(decided, source=received["source"], trail=trail)
     assert (written["attempt"], written["outcome"]) == (1, "stored")
     assert written["task"]
     assert received["timestamp"] < written["timestamp"] < event["timestamp"]
     # A resource's id leads to all of its lines, and to no other's.
-    assert {line["subject"] for line in lines(up) if line.get("resource") == written["resource"]} == {subject}
+    assert {line["trail"] for line in lines(up) if line.get("resource") == written["resource"]} == {trail}
 
 
 def test_a_failed_call_s_lines_carry_the_same(install, simulator):
@@ -42,11 +42,8 @@ def test_a_failed_call_s_lines_carry_the_same(install, simulator):
     up = home.up()
     with flow(simulator, home, up.url) as running:
         world = running.simulator.world
-        ref = world.create("persona", "inquiry").ref
-        running.tell(world.change(ref, "approve"))
-        [written, *_] = eventually(
-            lambda: up.logged("attempt_written", subject=f"inquiry/{ref.external_id}"), "a failure"
-        )
+        running.tell(world.change(world.create("persona", "inquiry").ref, "approve"))
+        [written, *_] = eventually(lambda: up.logged("attempt_written", kind="inquiry"), "a failure")
     up.stop()
 
     assert written["outcome"] == "failed"

@@ -43,8 +43,7 @@ class Claim:
 
     @property
     def names(self) -> dict[str, object]:
-        """What every line of the log about it carries. By the trail it is joined to the lines of its webhooks and
-        of its events."""
+        """What every line of the log about it carries. The trail joins them to those of its webhooks and events."""
         ref = self.key.ref
         return {
             "source": self.key.source,
