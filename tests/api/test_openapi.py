@@ -14,11 +14,12 @@ from tests.support.results import settings
 from web.api.operation import Operation, Routes
 from web.api.wire import Reply
 from web.app import create_app
+from worker.domain.scopes import Scope
 from worker.runtime import Runtime
 
 PREFIX = "/api/v1"
 EVERYWHERE = {"400", "401", "403", "429", "503"}
-SCOPES = {"results:read", "results:pii", "retrievals:write", "replays:write", "ops:read", "ops:write"}
+SCOPES = {scope.value for scope in Scope}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -121,7 +122,7 @@ class No(BaseModel):
 def test_an_answer_that_is_not_declared_is_a_bug(reply, word):
     blueprint = Blueprint("small", __name__)
     declared = Operation(
-        method="GET", path="/small", name="small", summary="Small", scope="ops:read", answers={HTTPStatus.OK: Yes}
+        method="GET", path="/small", name="small", summary="Small", scope=Scope.OPS_READ, answers={HTTPStatus.OK: Yes}
     )
     Routes(blueprint).add(declared, lambda: reply)
     app = Flask("small")

@@ -55,6 +55,7 @@ TAGS = {
     "expectations": "Results that have to be there by a time.",
     "replays": "Doing it again: from the provider, from what is stored, or from the webhooks.",
     "lanes": "Parked work by how it stopped.",
+    "sinks": "Where events go.",
     "sources": "The accounts at the providers.",
 }
 """By the first part of a path."""
