@@ -3,6 +3,7 @@
 It runs as a process, as a stranger would run it, against our server and a PostgreSQL with rows in it.
 """
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -105,4 +106,4 @@ def test_every_answer_is_one_that_is_described(server, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Selected: 23/23\n  Tested: 23" in run.stdout
+    assert re.search(r"Selected: (\d\d)/\1\n +Tested: \1\n", run.stdout), run.stdout

@@ -19,7 +19,7 @@ from worker.runtime import Runtime
 
 PREFIX = "/api/v1"
 EVERYWHERE = {"400", "401", "403", "429", "503"}
-SCOPES = {"results:read", "results:pii", "retrievals:write", "replays:write", "ops:read", "ops:write"}
+SCOPES = {scope.value for scope in Scope}
 ROOT = Path(__file__).resolve().parents[2]
 
 
