@@ -100,3 +100,12 @@ def test_a_process_that_only_publishes_has_no_heartbeat_to_miss():
 
     assert make_app(settings, "publisher").conf.broker_heartbeat == 0
     assert make_app(settings, "worker").conf.broker_heartbeat > 0
+
+
+@pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_another_program_s_celery_settings_take_no_nudge_away(monkeypatch, name):
+    monkeypatch.setenv(name, "redis://elsewhere:1/0")
+
+    app = publisher("amqp://here//")
+
+    assert [app.connection_for_write().hostname, app.connection_for_read().hostname] == ["here", "here"]

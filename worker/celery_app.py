@@ -6,11 +6,11 @@ lost or repeated message changes nothing but latency.
 
 from contextlib import AbstractContextManager
 from math import inf
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 from weakref import WeakKeyDictionary
 
-from celery import Celery as Celery
-from kombu import Exchange, Queue
+from celery import Celery
+from kombu import Connection, Exchange, Queue
 
 from worker.clock import monotonic
 from worker.settings import Settings
@@ -43,10 +43,24 @@ Role = Literal["publisher", "worker"]
 _NO_RETRY = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 
-def make_app(settings: Settings, role: Role) -> Celery:
+class Application(Celery):
+    """Celery, which talks to the broker of our settings. Its own class believes `CELERY_BROKER_URL` first, which in a
+    shared environment is another program's."""
+
+    url = MEMORY_BROKER
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:  # noqa: ANN401 - handed on
+        return super().connection_for_read(url or self.url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:  # noqa: ANN401 - handed on
+        return super().connection_for_write(url or self.url, **options)
+
+
+def make_app(settings: Settings, role: Role) -> Application:
     """The application for a process that only publishes nudges, or for one that works."""
     url = settings.broker_url.get_secret_value() if settings.broker_url else MEMORY_BROKER
-    app = Celery("verisink", broker=url, set_as_current=role == "worker")
+    app = Application("verisink", broker=url, set_as_current=role == "worker")
+    app.url = url
     app.conf.update(
         task_ignore_result=True,
         task_serializer="json",
@@ -80,11 +94,11 @@ def worker_threads(settings: Settings) -> int:
     return max(8, 2 * len(settings.sources))
 
 
-def ring(app: Celery, source: str) -> None:
+def ring(app: Application, source: str) -> None:
     """Publish a nudge for `source`. Raises whatever the broker's client raises, within a few seconds."""
     with app.producer_pool.acquire(block=True) as producer:
         try:
-            if _is_redis(app.conf.broker_url) and _is_full(app, cast(_RedisChannel, producer.channel)):
+            if _is_redis(app.url) and _is_full(app, cast(_RedisChannel, producer.channel)):
                 return
             # Without a time to expire: workers judge that by their own clocks, and a wrong one would hear nothing.
             app.send_task(DRAIN_TASK, args=[source], producer=producer)

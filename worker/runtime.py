@@ -8,7 +8,7 @@ from importlib import import_module
 
 import structlog
 
-from worker.celery_app import Celery, broker_trouble, make_app, ring
+from worker.celery_app import Application, broker_trouble, make_app, ring
 from worker.clock import monotonic, unix_nanoseconds
 from worker.errors import ConfigurationError
 from worker.exposition import Exposition
@@ -314,7 +314,7 @@ class Runtime:
         return trouble or None
 
     @cached_property
-    def _publishing_app(self) -> Celery:
+    def _publishing_app(self) -> Application:
         return make_app(self.settings, "publisher")
 
     def _ring_by_broker(self, source: str) -> None:
