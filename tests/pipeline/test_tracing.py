@@ -11,13 +11,14 @@ from web.simulator.faults import Faults
 from worker import runtime
 from worker.clock import unix_nanoseconds
 from worker.domain import trace
+from worker.domain.events import cloud_event
 from worker.domain.states import ReceiptStatus
 from worker.errors import ConfigurationError
 from worker.pipeline import tracing
-from worker.pipeline.deliver import Deliverer
 from worker.pipeline.tracing import TracedSink, Tracing
 from worker.runtime import Runtime
 from worker.settings import Settings
+from worker.store import outbox
 
 
 class Kept:
@@ -67,9 +68,14 @@ def test_an_event_that_nobody_s_attempt_brought_has_a_trace_of_its_own_and_a_fai
     sink = Sink(refuse={1})
     happen(database, 1)
     number_all(database)
-    deliverer = Deliverer(database, TracedSink(sink, following), holder="one")
+    traced = TracedSink(sink, following)
+    with database.read() as session:
+        [item] = outbox.read(session, 0, 10)
+    event = cloud_event(item.event, item.id, item.sequence, item.occurred_at)
 
-    assert [deliverer.serve(), deliverer.serve()] == [False, True]
+    with pytest.raises(ConnectionError):
+        traced.deliver([event])
+    traced.deliver([event])
     following.stop()
 
     failed, taken = kept.spans

@@ -53,9 +53,11 @@ class ServiceUnavailable(Exception):
     """The service cannot be had on this machine; the message says what was looked for."""
 
 
-PORTS = range(20_000, 32_000)
+_SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+PORTS = range(20_000 + _SHARE, 32_000, 8)
 """Below those that systems give to outgoing connections. Whoever tries again and again to reach a server that is down,
-at a port which is one of them, is connected to itself in the end, and then the server cannot have its port back."""
+at a port which is one of them, is connected to itself in the end, and then the server cannot have its port back. Processes that
+run tests side by side have ports of their own: one asks for a port before it listens."""
 
 _given: set[int] = set()
 _chance = random.SystemRandom()
