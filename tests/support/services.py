@@ -56,8 +56,9 @@ class ServiceUnavailable(Exception):
 _SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
 PORTS = range(20_000 + _SHARE, 32_000, 8)
 """Below those that systems give to outgoing connections. Whoever tries again and again to reach a server that is down,
-at a port which is one of them, is connected to itself in the end, and then the server cannot have its port back. Processes that
-run tests side by side have ports of their own: one asks for a port before it listens."""
+at a port which is one of them, is connected to itself in the end, and then the server cannot have its port back.
+
+Processes that run tests side by side have ports of their own, because one asks for a port before it listens."""
 
 _given: set[int] = set()
 _chance = random.SystemRandom()
