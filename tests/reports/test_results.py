@@ -203,7 +203,17 @@ def test_an_unchanged_document_does_not_move_its_result(database):
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "MS4x", "ünïcode", "\x00", "MS4xLjE=\n", encode(Position(datetime.now(UTC), 1))[:-2], "A" * 99]
+    "cursor",
+    [
+        "",
+        "x",
+        "MS4x",
+        "ünïcode",
+        "\x00",
+        "MS4xLjE=\n",
+        encode(Position(datetime(2026, 1, 1, tzinfo=UTC), 1))[:-2],
+        "A" * 99,
+    ],
 )
 def test_a_cursor_that_was_not_given_out_is_refused(cursor):
     with pytest.raises(BadCursor):
