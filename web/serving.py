@@ -136,7 +136,8 @@ def _supervise(
 ) -> int:
     """Run the commands, whose processes count together where anybody could see that."""
     receivers = any(name.startswith("web") for name in commands)
-    together = settings.metrics_port is not None or (receivers and len(commands) > 1)
+    # A single receiver too: what it had counted would be gone with it, and a crash that repeats would not be seen.
+    together = settings.metrics_port is not None or receivers
     with counting_folder(wanted=together) as counting, ExitStack() as stack:
         if settings.metrics_port is not None:
             budgets = Budgets(settings.sources, settings.budget_url) if settings.budget_url is not None else None

@@ -270,6 +270,11 @@ def _by_source(found: Iterable[SourceGauges]) -> Iterator[Metric]:
 
 
 _SOURCE_GAUGES: tuple[tuple[str, str, Callable[[SourceGauges], float]], ...] = (
+    (
+        "verisink_overdue_seconds",
+        "By how much the most overdue work is late that could be done now; 0 where nothing may be called.",
+        lambda item: item.overdue_seconds,
+    ),
     ("verisink_source_held", "Whether the source is held: nothing is called but probes.", lambda item: item.held),
     ("verisink_source_probed", "Whether a probe may end the hold; else an operator does.", lambda item: item.probed),
     ("verisink_source_throttled", "Whether the provider asked to be left alone.", lambda item: item.throttled),

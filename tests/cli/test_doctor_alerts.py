@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from tests.cli.conftest import SETTINGS, Shell
 from tests.support.results import PENDING, SOURCE, fail, key, number_events, reading, receive, store, want
@@ -12,12 +12,13 @@ from tests.support.services import free_port
 from worker.cli.alerts import NAMES
 from worker.domain.model import Drift
 from worker.domain.reconcile import ReconcileState, Tally
-from worker.domain.states import DeliveryState, ExpectationState
+from worker.domain.states import DeliveryState, ExpectationState, UndeliveredState
 from worker.pipeline import write
 from worker.pipeline.sweep import Sweeper
 from worker.store import expectations, outbox, reconciliations, sources
 from worker.store.engine import database_time
 from worker.store.expectations import Wanted
+from worker.store.sink_tables import undelivered_events
 from worker.store.tables import events, leases, resources
 
 
@@ -64,6 +65,12 @@ def lag(database, session):
     session.execute(update(events).values(occurred_at=database_time(session) - timedelta(hours=1)))
 
 
+def give_up(database, session):
+    row = {"sink": "log", "sequence": 1, "resource": "any", "state": UndeliveredState.GIVEN_UP}
+    session.execute(insert(undelivered_events).values(since=database_time(session), **row))
+    outbox.delivered(session, "log", [], position=2)
+
+
 def throttle(database, session):
     old_work(database, session)
     sources.throttle(session, SOURCE, database_time(session) + timedelta(minutes=9))
@@ -81,6 +88,7 @@ TROUBLES = {
     "VerisinkWebhooksLost": [reconcile],
     "VerisinkExpectationOverdue": [overdue],
     "VerisinkSinkLagging": [lag],
+    "VerisinkEventsGivenUp": [give_up],
 }
 
 
@@ -110,7 +118,13 @@ def test_trouble_with_what_comes_in_is_judged_too(shell, database):
     for number in range(11):
         fail(database, key(f"ver_parked_{number}"))
 
-    assert firing(shell) == {"VerisinkUnreadable", "VerisinkDrift", "VerisinkParkedGrowing"}
+    assert firing(shell) == {
+        "VerisinkUnreadable",
+        "VerisinkDrift",
+        "VerisinkParkedGrowing",
+        # Nobody has swept yet, and whoever waits for results should know.
+        "VerisinkNoSweep",
+    }
     # What would fire is part of every examination.
     listed = json.loads(shell.run("doctor", "--offline", "--json").stdout)
     assert {check["name"] for check in listed if check["name"] in NAMES} == firing(shell)

@@ -94,7 +94,7 @@ def test_workers_are_counted_by_the_autoscaler_alone():
     assert at(scaler, "scaleTargetRef", "name") == "verisink-worker"
     assert "replicas" not in mapping(OBJECTS["Deployment", "verisink-worker"], "spec")
     [metric] = items(scaler, "metrics")
-    assert at(metric, "external", "metric", "name") == "verisink_oldest_unfinished_seconds"
+    assert at(metric, "external", "metric", "name") == "verisink_overdue_seconds"
 
 
 def test_only_webhooks_are_public():

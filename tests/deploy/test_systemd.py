@@ -82,5 +82,7 @@ def test_systemd_waits_for_longer_than_it_takes_to_end(name: str, grace: float):
 
 @pytest.mark.parametrize("name", ["web", "worker"])
 def test_the_migration_is_first(name: str):
-    assert unit(name)["Requires"] == ["verisink-migrate.service"]
+    # Wanted and not required: a migration that fails for want of a database must not keep receivers from starting.
+    assert "verisink-migrate.service" in unit(name)["Wants"][0]
+    assert "Requires" not in unit(name)
     assert "verisink-migrate.service" in unit(name)["After"][0]

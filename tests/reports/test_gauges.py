@@ -167,3 +167,22 @@ def test_what_takes_too_long_is_cut_off(database):
         cut_off()
     with database.read() as session:
         assert session.connection().exec_driver_sql(forever.replace("50000000", "200000")).scalar_one() == 200_000
+
+
+def test_what_is_late_is_what_could_be_done_now(database):
+    def late(session, name, **values):
+        session.execute(update(resources).where(resources.c.external_id == name).values(**values))
+
+    want(database, key("ver_1"))
+    want(database, key("ver_2"))
+    with database.write() as session:
+        now = database_time(session)
+        late(session, "ver_1", due_at=now - timedelta(minutes=3))
+        # It has failed for days, and its turn comes in an hour.
+        late(session, "ver_2", due_at=now + timedelta(hours=1), wanted_since=now - timedelta(days=2))
+    assert 180 <= source_of(read(database)).overdue_seconds < 240
+
+    with database.write() as session:
+        sources.throttle(session, SOURCE, database_time(session) + timedelta(minutes=9))
+
+    assert source_of(read(database)).overdue_seconds == 0

@@ -133,7 +133,7 @@ def _waited(item: SourceGauges) -> float:
 def _sweep(found: Gauges) -> Finding:
     age = found.sweep_age_seconds
     detail = "nobody ever swept: no worker was started yet" if age is None else f"a leader was seen {duration(age)} ago"
-    return age is not None and age > SWEEP_SECONDS, detail
+    return age is None or age > SWEEP_SECONDS, detail
 
 
 def _lagging(found: Gauges) -> Finding:
@@ -202,6 +202,16 @@ ALERTS: tuple[Alert, ...] = (
         "VerisinkSinkHeld",
         "release it once its reason is gone",
         _by_gauges(lambda found: _named([item.name for item in found.sinks if item.held], "no sink is held")),
+    ),
+    Alert(
+        "VerisinkEventsGivenUp",
+        "see `verisink sinks log NAME`, mend the other end, and `verisink sinks resend NAME --given-up`",
+        _by_gauges(
+            lambda found: _named(
+                [f"{item.name}: {item.given_up} events" for item in found.sinks if item.given_up],
+                "nothing was given up",
+            )
+        ),
     ),
     Alert("VerisinkSpoolFilling", "bring the database back; it empties itself then", _spool),
     Alert(

@@ -36,12 +36,14 @@ AGE_STATES = ("waiting", "held", "throttled", "parked")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceGauges:
-    """One source: open work by state, the age in seconds of the oldest by what keeps it open, its hold and pause, what
-    was parked within the hour, values that no mapping knows, and the loss rate of its last reconciliation."""
+    """One source: open work by state, the age in seconds of the oldest by what keeps it open, by how many seconds the
+    most overdue is late where it may be called, its hold and pause, what was parked within the hour, values that no
+    mapping knows, and the loss rate of its last reconciliation."""
 
     source: str
     open: Mapping[str, int]
     oldest_seconds: Mapping[str, float]
+    overdue_seconds: float
     held: bool
     probed: bool
     throttled: bool
@@ -113,6 +115,7 @@ def _sources(session: Session, configured: Sequence[str], now: datetime) -> list
                 source=slug,
                 open={name: mine.counts.get(name, 0) for name in OPEN_STATES},
                 oldest_seconds=_ages(mine, "held" if held else "throttled" if throttled else "waiting", now),
+                overdue_seconds=0.0 if held or throttled else _overdue(session, slug, now),
                 held=held,
                 probed=held and state.probe_at is not None,
                 throttled=throttled,
@@ -173,6 +176,11 @@ def _sinks(session: Session, names: Iterable[str]) -> list[SinkGauges]:
         )
         for state in sink_states(session, names)
     ]
+
+
+def _overdue(session: Session, slug: str, now: datetime) -> float:
+    since = query_gauges.overdue_since(session, slug, now)
+    return 0.0 if since is None else _age(since, now)
 
 
 def _loss_rate(session: Session, slug: str) -> float | None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Subquery, case, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Subquery, case, func, literal_column, select, text, union_all
 
 from worker.clock import monotonic
-from worker.domain.states import ResourceState
+from worker.domain.states import Priority, ResourceState
 from worker.store.engine import Session, is_sqlite
 from worker.store.query import Record, records
 from worker.store.query_work import state_conditions
@@ -62,6 +62,19 @@ def next_due(session: Session, source: str, now: datetime, limit: int) -> list[R
         .subquery()
     )
     return _counted(session, soonest)
+
+
+def overdue_since(session: Session, source: str, now: datetime) -> datetime | None:
+    """Since when the most overdue work of a source could be done: what is claimed, or waits for a retry, is not due."""
+    due = resources.c.due_at
+    firsts = [
+        select(func.min(due).label("due")).where(
+            resources.c.source == source, resources.c.priority == priority, due <= now
+        )
+        for priority in Priority
+    ]
+    since: datetime | None = session.execute(select(func.min(union_all(*firsts).subquery().c.due))).scalar_one()
+    return since
 
 
 def parked_since(session: Session, since: datetime, limit: int) -> Mapping[str, int]:
