@@ -8,6 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 COMPILE := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-header --quiet
 
+# Most tests of real processes wait, so three of them at once suit two processors. A file's tests stay together, because
+# they share servers.
+SIDE_BY_SIDE := -n 3 --dist loadfile
+
 # Without sources of their own, people meet Verisink beside its simulator.
 OWN := $(strip $(wildcard verisink.toml) $(VERISINK_CONFIG) $(filter VERISINK_SOURCES__%,$(.VARIABLES)))
 SIMULATED := .verisink/verisink.toml
@@ -28,7 +32,7 @@ simulate: $(SIMULATED)  ## the four providers, beside `make up`
 	@$(BIN)/verisink simulate --settings .verisink
 
 test: $(DEV)  ## every test, on real services; ARGS="-k name" for some of them
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 chaos: $(DEV)  ## break everything, for long, and check that nothing is lost; ARGS="--short" for a minute of it
 	@$(BIN)/python -m tests.chaos $(ARGS)
