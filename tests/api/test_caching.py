@@ -193,9 +193,16 @@ def test_a_decision_that_is_reversed_is_never_taken_for_the_old_one(api, databas
 def test_what_is_the_same_for_everybody_is_compressed_and_named_once(detached, monkeypatch, path):
     """Nobody needs a token for it, so that it must cost next to nothing."""
     made: list[str] = []
-    for module, name in ((coding, "compressed"), (caching, "digest")):
-        real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda body, name=name, real=real: made.append(name) or real(body))
+
+    def counted(name, real):
+        def make(body):
+            made.append(name)
+            return real(body)
+
+        return make
+
+    monkeypatch.setattr(coding, "compressed", counted("compressed", coding.compressed))
+    monkeypatch.setattr(caching, "digest", counted("digest", caching.digest))
 
     answers = [detached.get(f"/api/v1/{path}", headers={"Accept-Encoding": "gzip"}) for _ in range(3)]
 
