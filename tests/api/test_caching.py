@@ -213,7 +213,7 @@ def test_what_is_the_same_for_everybody_is_compressed_and_named_once(detached, m
 
 def test_a_release_that_hides_more_makes_another_tag(runtime, database, monkeypatch):
     """Else a caller would keep what it must not see any more, and be told that nothing has changed."""
-    store(database, key("ver_1"), content={"data": {"id": "ver_1"}})
+    store(database, key("ver_1"), reading(checks=()), content={"data": {"id": "ver_1"}})
     stranger = client_with(runtime, Scope.RESULTS_READ)
     before = tag(stranger)
     assert tag(stranger) == before
