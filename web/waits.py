@@ -5,6 +5,7 @@ Whoever answers a request asks for a `Wait`, and answers all the same: that is w
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
@@ -17,10 +18,15 @@ MOST_WAITS = 256
 """For each process: below a third of its connections, so that webhooks find one however many wait. Whoever comes when
 all are taken is answered at once."""
 
+MOST_OF_ONE = 16
+"""For each process and each token, so that a few of them leave places for the others. Consumers of one kind that share
+a token are a few; whoever opens more has lost count of them."""
+
 ASK = "verisink.wait"
 """Where a request's environment has the way to a `Wait`; other servers offer none."""
 
-Ask: TypeAlias = "Callable[[float], Wait | None]"
+Ask: TypeAlias = "Callable[[float, str], Wait | None]"
+"""For how many seconds, and who asks."""
 
 _MADE = "verisink.waiting"
 _GOOD = b"HTTP/1.1 200 "
@@ -29,7 +35,8 @@ _GOOD = b"HTTP/1.1 200 "
 class Wait:
     """One request that waits. Only once it `has_begun` may it be finished."""
 
-    def __init__(self, waits: "Waits", request: Request, seconds: float) -> None:
+    def __init__(self, waits: "Waits", request: Request, seconds: float, owner: str) -> None:
+        self.owner = owner
         self.request = request
         self.seconds = seconds
         self.has_begun = False
@@ -50,15 +57,20 @@ class Waits:
     def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[Callable[[], object]], None]) -> None:
         self.call = call
         self._loop = loop
-        self._places = threading.BoundedSemaphore(MOST_WAITS)
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
         self._begun: set[Wait] = set()
         self._stopped = False
 
-    def ask(self, request: Request, seconds: float) -> Wait | None:
-        """A place for this request, if there is one left. Its answer must follow."""
-        if self._stopped or not self._places.acquire(blocking=False):
+    def ask(self, request: Request, seconds: float, owner: str) -> Wait | None:
+        """A place for this request, if there is one left for its `owner`. Its answer must follow."""
+        if self._stopped:
             return None
-        wait = request.environ[_MADE] = Wait(self, request, seconds)
+        with self._lock:
+            if self._taken[owner] >= MOST_OF_ONE or self._taken.total() >= MOST_WAITS:
+                return None
+            self._taken[owner] += 1
+        wait = request.environ[_MADE] = Wait(self, request, seconds, owner)
         return wait
 
     def begin(self, connection: Connection, request: Request, raw: bytes) -> bool:
@@ -85,7 +97,10 @@ class Waits:
     def _forget(self, wait: Wait) -> None:
         wait.is_over = True
         self._begun.discard(wait)
-        self._places.release()
+        with self._lock:
+            self._taken[wait.owner] -= 1
+            # Only names that wait are kept, and those that are done with are forgotten.
+            self._taken += Counter()
 
     def look(self) -> None:
         """End what nobody listens to any more. Who only has nothing more to say gets an answer, if an early one."""

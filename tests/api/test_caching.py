@@ -6,8 +6,12 @@ import json
 import pytest
 from flask import g
 
+from tests.api.test_scopes import client_with
 from tests.support.results import ERASED, KIND, PENDING, REJECTED, SOURCE, key, reading, store
 from web.api import caching, coding
+from worker.domain.documents import MASK
+from worker.domain.scopes import Scope
+from worker.reports import results
 
 ONE = f"/api/v1/results/{SOURCE}/{KIND}/ver_1"
 BIG: dict[str, object] = {"text": "word " * 1000}
@@ -183,3 +187,37 @@ def test_a_decision_that_is_reversed_is_never_taken_for_the_old_one(api, databas
     answer = api.get(ONE, headers={"If-None-Match": known})
 
     assert (answer.status_code, answer.get_json()["outcome"]) == (200, "rejected")
+
+
+@pytest.mark.parametrize("path", ["openapi.json", "docs/swagger-ui.css", "docs/swagger-ui-bundle.js"])
+def test_what_is_the_same_for_everybody_is_compressed_and_named_once(detached, monkeypatch, path):
+    """Nobody needs a token for it, so that it must cost next to nothing."""
+    made: list[str] = []
+
+    def counted(name, real):
+        def make(body):
+            made.append(name)
+            return real(body)
+
+        return make
+
+    monkeypatch.setattr(coding, "compressed", counted("compressed", coding.compressed))
+    monkeypatch.setattr(caching, "digest", counted("digest", caching.digest))
+
+    answers = [detached.get(f"/api/v1/{path}", headers={"Accept-Encoding": "gzip"}) for _ in range(3)]
+
+    assert {answer.headers["Content-Encoding"] for answer in answers} == {"gzip"}
+    assert len({answer.data for answer in answers}) == len({answer.headers["ETag"] for answer in answers}) == 1
+    assert sorted(made) == ["compressed", "digest"]
+
+
+def test_a_release_that_hides_more_makes_another_tag(runtime, database, monkeypatch):
+    """Else a caller would keep what it must not see any more, and be told that nothing has changed."""
+    store(database, key("ver_1"), reading(checks=()), content={"data": {"id": "ver_1"}})
+    stranger = client_with(runtime, Scope.RESULTS_READ)
+    before = tag(stranger)
+    assert tag(stranger) == before
+
+    monkeypatch.setattr(results, "mask", lambda *_: MASK)
+
+    assert tag(stranger) != before

@@ -70,7 +70,7 @@ LONGEST_WAIT = 0.2
 @pytest.fixture
 def server(postgres_database, monkeypatch):
     ask = Waits.ask
-    monkeypatch.setattr(Waits, "ask", lambda self, request, wait: ask(self, request, min(wait, LONGEST_WAIT)))
+    monkeypatch.setattr(Waits, "ask", lambda self, request, wait, who: ask(self, request, min(wait, LONGEST_WAIT), who))
     url = postgres_database.engine.url.render_as_string(hide_password=False)
     runtime = Runtime(settings(url), ring_with=lambda _source: None, waiter=Greenlets())
     with RunningServer(Api(create_app(runtime)), body_limit(runtime.settings), threads=8) as running:

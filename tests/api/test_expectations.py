@@ -5,8 +5,11 @@ from datetime import timedelta
 import pytest
 
 from tests.api.problems import assert_problem
+from tests.api.test_scopes import client_with
 from tests.store import play
 from tests.support.results import KIND, SOURCE, key, store
+from worker.domain.documents import MASK
+from worker.domain.scopes import Scope
 from worker.pipeline.expect import Expectations
 from worker.reports import expectations as reports
 from worker.reports.build import time_text
@@ -214,3 +217,27 @@ def test_what_is_met_stays_met(api, database, runtime, expect):
 def test_an_unknown_expectation_is_not_found(api, name):
     for answer in (api.get(f"{PATH}/{name}"), api.delete(f"{PATH}/{name}")):
         assert_problem(answer, 404, words="no such expectation")
+
+
+def test_nobody_finds_a_person_by_reference_who_may_not_see_whom(database, runtime, expect):
+    store(database, key("ver_7"))
+    made = expect(external_id=None, reference="customer-1", minutes=-1)
+    Expectations(database, runtime.settings, lambda _: None).check()
+    stranger = client_with(runtime, Scope.RETRIEVALS_WRITE, Scope.OPS_READ)
+    deadline = time_text(play.now(database) + timedelta(hours=1))
+    wanted = {"source": SOURCE, "kind": KIND, "reference": "customer-1", "deadline": deadline}
+
+    assert_problem(stranger.post(PATH, json=wanted), 403, words="finding results by reference needs the scope")
+    one = stranger.get(made.headers["Location"]).get_json()
+    assert stranger.get(PATH).get_json()["items"] == [one]
+    assert (one["state"], one["reference"], one["found"]) == ("met", MASK, MASK)
+    assert len(rows(database)) == 1
+
+
+def test_an_id_may_be_expected_by_whoever_may_retrieve(database, runtime):
+    deadline = time_text(play.now(database) + timedelta(hours=1))
+    wanted = {"source": SOURCE, "kind": KIND, "external_id": "ver_1", "deadline": deadline}
+
+    made = client_with(runtime, Scope.RETRIEVALS_WRITE).post(PATH, json=wanted)
+
+    assert (made.status_code, made.get_json()["external_id"]) == (201, "ver_1")

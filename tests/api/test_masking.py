@@ -101,6 +101,15 @@ def test_with_the_scope_everything_is_as_the_provider_said(seen_by):
 
 
 @pytest.mark.usefixtures("stored")
+def test_no_guess_of_a_document_can_be_confirmed(seen_by):
+    [mine] = seen_by("results:read", "results:pii").get(f"{ONE}/versions").get_json()["items"]
+    [shown] = seen_by("results:read").get(f"{ONE}/versions").get_json()["items"]
+
+    assert len(mine["document_sha256"]) == 64
+    assert shown == {**mine, "document_sha256": MASK}
+
+
+@pytest.mark.usefixtures("stored")
 def test_nobody_can_try_references_who_may_not_see_them(seen_by):
     answer = seen_by("results:read").get("/api/v1/results", query_string={"reference": CANARY})
 

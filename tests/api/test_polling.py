@@ -15,6 +15,10 @@ from web.api import polling
 from web.api.problems import Problem
 from web.app import create_app
 from web.serving import body_limit
+from worker.domain.scopes import Scope
+from worker.pipeline import api_tokens
+from worker.pipeline.api_tokens import Order
+from worker.store.tables import events
 
 pytestmark = pytest.mark.flow
 
@@ -36,10 +40,10 @@ def server(runtime):
 class Client:
     """A connection that asks, and may be asked what came."""
 
-    def __init__(self, server, query, *headers, method="GET"):
+    def __init__(self, server, query, *headers, method="GET", token=TOKEN):
         self.sock = server.connect()
         self.sock.settimeout(20)
-        lines = [f"{method} /api/v1/events?{query} HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}", *headers]
+        lines = [f"{method} /api/v1/events?{query} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", *headers]
         self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
 
     def answer(self):
@@ -64,8 +68,8 @@ def ask(server):
     """Sends requests, and hangs up on all of them at the end."""
     clients = []
 
-    def send(query, *headers, method="GET"):
-        clients.append(Client(server, query, *headers, method=method))
+    def send(query, *headers, **how):
+        clients.append(Client(server, query, *headers, **how))
         return clients[-1]
 
     yield send
@@ -102,13 +106,13 @@ def test_what_is_there_is_not_waited_for(server, ask, database):
 
 
 def test_who_waits_is_answered_when_something_happens(server, ask, database):
-    clients = [ask(f"after=0&wait={LONG}") for _ in range(20)]
+    clients = [ask(f"after=0&wait={LONG}") for _ in range(15)]
     ahead = ask(f"after=2&wait={LONG}")
-    until(lambda: waiting(server) == 21)
+    until(lambda: waiting(server) == 16)
 
     happen(database, "ver_1")
 
-    assert [sequences(client.page()) for client in clients] == [[1, 2]] * 20
+    assert [sequences(client.page()) for client in clients] == [[1, 2]] * 15
     until(lambda: waiting(server) == 1)
     happen(database, "ver_2")
     assert ahead.page()["next_after"] == 4
@@ -148,8 +152,9 @@ def test_a_long_answer_to_who_waited_is_compressed(server, ask, database):
     assert client.head.count("\nContent-Type:") == client.head.count("\nContent-Encoding:") == 1
 
 
-def test_hundreds_who_wait_hold_up_nobody(server, ask, database):
+def test_hundreds_who_wait_hold_up_nobody(server, ask, database, monkeypatch):
     """More than there are threads, by far: webhooks and other questions are answered meanwhile."""
+    monkeypatch.setattr(waits, "MOST_OF_ONE", waits.MOST_WAITS)
     clients = [ask(f"after=0&wait={LONG}") for _ in range(waits.MOST_WAITS)]
     until(lambda: waiting(server) == waits.MOST_WAITS)
     began = time.monotonic()
@@ -166,6 +171,25 @@ def test_hundreds_who_wait_hold_up_nobody(server, ask, database):
     happen(database, "ver_1")
     assert all(sequences(client.page()) == [1, 2] for client in clients)
     until(lambda: "polls" not in {thread.name for thread in threading.enumerate()})
+
+
+def test_one_token_leaves_places_for_others(server, ask, runtime, database):
+    with runtime.database.write() as session:
+        other = api_tokens.create(session, Order("other", frozenset({Scope.RESULTS_READ}), "cli:ada"))
+    clients = [ask(f"after=0&wait={LONG}") for _ in range(waits.MOST_OF_ONE)]
+    until(lambda: waiting(server) == waits.MOST_OF_ONE)
+
+    assert ask(f"after=0&wait={LONG}").page() == {"items": [], "next_after": 0}
+    clients.append(ask(f"after=0&wait={LONG}", token=other))
+    until(lambda: waiting(server) == waits.MOST_OF_ONE + 1)
+    clients.pop(0).close()
+    until(lambda: waiting(server) == waits.MOST_OF_ONE)
+    clients.append(ask(f"after=0&wait={LONG}"))
+    until(lambda: waiting(server) == waits.MOST_OF_ONE + 1)
+
+    happen(database, "ver_1")
+    assert all(sequences(client.page()) == [1, 2] for client in clients)
+    until(lambda: not server.server._waits._taken)
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "shutdown"])
@@ -205,6 +229,58 @@ def test_a_database_that_is_away_meanwhile_is_waited_for(server, ask, database, 
     monkeypatch.undo()
 
     assert sequences(client.page()) == [1, 2]
+
+
+def test_an_event_that_only_a_newer_release_knows_is_told_all_the_same(server, ask, database):
+    everything = ask(f"after=0&wait={LONG}")
+    known = ask(f"after=0&wait={LONG}&type=verification.result.decided")
+    until(lambda: waiting(server) == 2)
+
+    store(database, key("ver_1"))
+    with database.write() as session:
+        created = events.c.type == "verification.result.created"
+        session.execute(events.update().where(created).values(type="verification.result.future"))
+    number_events(database)
+
+    assert everything.page()["items"][0]["type"] == "verification.result.future"
+    assert sequences(known.page()) == [2]
+
+
+def test_what_fails_for_one_fails_for_nobody_else(server, ask, database, monkeypatch):
+    answer = polling._Poll.answer
+    monkeypatch.setattr(
+        polling._Poll, "answer", lambda poll, page: answer(poll, page) if poll.asked.limit > 1 else 1 / 0
+    )
+    bad = ask(f"after=0&wait={LONG}&limit=1")
+    until(lambda: waiting(server) == 1)
+    good = ask(f"after=0&wait={LONG}")
+    until(lambda: waiting(server) == 2)
+
+    happen(database, "ver_1")
+
+    assert sequences(good.page()) == [1, 2]
+    monkeypatch.undo()
+    assert sequences(bad.page()) == [1]
+
+
+def test_without_a_thread_to_look_the_next_who_comes_begins_one(server, ask, database, monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "polls":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        first = ask(f"after=0&wait={LONG}")
+        until(lambda: waiting(server) == 1)
+    second = ask(f"after=0&wait={LONG}")
+    until(lambda: waiting(server) == 2)
+
+    happen(database, "ver_1")
+
+    assert [sequences(client.page()) for client in (first, second)] == [[1, 2]] * 2
 
 
 def test_heads_do_not_wait(server, ask):

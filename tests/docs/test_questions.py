@@ -1,6 +1,7 @@
 """The queries for consumers' questions, on both engines, beside answers that are computed from the known history."""
 
 import json
+import re
 import statistics
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from tests.docs.known_results import SINCE, UNTIL, made_up, write
 from tests.store import databases
 from worker.domain.states import CheckOutcome, Outcome, Stage
 from worker.store.engine import Database
+from worker.store.view_columns import VIEWS_DESCRIBED
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs/questions"
 KNOWN = made_up(26, seed=1)
@@ -36,6 +38,18 @@ def database(request, tmp_path_factory):
     handle.dispose()
     if server is not None:
         server.drop_database(url)
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.sql")), ids=lambda file: file.name)
+def test_a_question_says_which_personal_columns_it_asks_for(file):
+    """A reader without personal data learns from it what to leave out."""
+    lines = file.read_text("utf-8").splitlines()
+    comment = "\n".join(line for line in lines if line.startswith("--"))
+    query = "\n".join(line for line in lines if not line.startswith("--"))
+    personal = {column.name for view in VIEWS_DESCRIBED.values() for column in view.columns if column.personal}
+    said = re.search(r"Personal: ([a-z0-9_, ]+)\.", comment)
+
+    assert set(said[1].split(", ") if said else []) == personal & set(re.findall(r"\w+", query))
 
 
 def file_of(name, database):

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -287,19 +288,23 @@ def test_a_database_that_is_away_is_said_and_not_asked_by_everybody(capsys):
 
 
 @pytest.mark.postgres
-def test_a_database_that_hangs_keeps_one_request_and_not_all(postgres_database, monkeypatch):
+def test_a_database_that_hangs_keeps_one_request_and_not_all(postgres_database, monkeypatch, clock):
     """Anybody can send something that looks like a token, and threads are few."""
-    monkeypatch.setattr(api_tokens, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(api_tokens, "WAIT_SECONDS", 1)
     book = TokenBook(postgres_database)
     with postgres_database.write() as session, ThreadPoolExecutor(1) as pool:
         session.connection().exec_driver_sql("LOCK TABLE api_tokens IN ACCESS EXCLUSIVE MODE")
         hanging = pool.submit(book.find, invented())
         wait_until(book._reading.locked)
-        for _ in range(3):
+        began = monotonic()
+        for ahead in range(10):
+            clock.ahead = ahead * (api_tokens.AWAY_SECONDS / 2)
             with pytest.raises(TokensAway, match="slow"):
                 book.find(invented())
+        assert monotonic() - began < 5, "only the first one waited"
         session.commit()
         assert hanging.result(20) is None
+    clock.ahead += UNKNOWN_SECONDS + 0.1
     assert book.find(invented()) is None
 
 
@@ -321,3 +326,21 @@ def test_what_was_known_serves_while_it_is_fresh(tmp_path, sqlite_database, cloc
 
 def test_the_mark_is_for_scanners():
     assert re.fullmatch(r"[a-z]{2,10}_", MARK)
+
+
+def test_without_a_thread_a_use_waits_for_the_next(database, book, clock, monkeypatch, capsys):
+    digest = token_digest(make(database))
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert book.find(digest) is not None
+    book.close()
+    assert "token_use_not_noted" in capsys.readouterr().out
+    assert last_used(database) is None
+
+    clock.ahead += USE_SECONDS + 1
+    assert book.find(digest) is not None
+    wait_until(lambda: last_used(database))

@@ -96,6 +96,24 @@ def test_what_is_new_is_hidden(provider: str, kind: str) -> None:
     assert "canary-41" not in json.dumps(mask(canaried, plain(provider, kind)))
 
 
+@pytest.mark.parametrize(
+    ("provider", "kind", "said"),
+    [
+        ("verifik", "app-registration", {"data": {"failedReason": "Quilfeather", "documentFaceReason": "1000000001"}}),
+        ("verifik", "document-validation", {"infoValidationSupportedReason": "Quilfeather"}),
+        ("verifik", "app-registration", {"data": {"manualVerificationReason": "1000000001"}}),
+        ("gu1", "kyc-validation", {"warnings": ["Quilfeather", "1000000001"]}),
+        ("gu1", "biometric-session", {"session": {"warnings": ["Quilfeather"]}}),
+    ],
+)
+def test_one_word_of_what_may_be_any_text_is_hidden(provider: str, kind: str, said: Json) -> None:
+    paths = providers()[provider].paths(ResourceRef(kind, "x"))
+    reasons: Json = {"reasons": ["Quilfeather", "1000000001"]}
+
+    assert {*leaves(mask(said, paths.plain))} == {MASK}
+    assert provider == "verifik" or {*leaves(mask(reasons, paths.plain_checks))} == {MASK}
+
+
 def leaves(value: Json) -> Iterator[Json]:
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from leaves(inner)

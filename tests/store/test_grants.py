@@ -146,6 +146,21 @@ def test_again_it_changes_nothing_and_repairs_what_was_changed(admin, names):
     admin.execute("DROP VIEW public.on_top")
 
 
+@pytest.mark.parametrize("before", ["reference, source, provider", "source, kind", "provider, source"])
+def test_again_it_takes_away_what_became_personal_and_adds_what_is_new(admin, names, before):
+    """As after an upgrade: the views of the release before had other columns."""
+    run(admin, granting(names))
+    mine = f'"{names.reader_schema}".v1_results'
+    admin.execute(f"DROP VIEW {mine}; CREATE VIEW {mine} AS SELECT {before} FROM v1_results")  # noqa: S608
+
+    run(admin, granting(names))
+
+    with acting_as(admin, names.reader, names.reader_schema) as reader:
+        cursor = reader.execute("SELECT * FROM v1_results")
+        assert [column.name for column in cursor.description] == list(VIEWS_DESCRIBED["v1_results"].impersonal)
+        assert len(cursor.fetchall()) == 1
+
+
 def test_it_can_be_taken_back(admin, names):
     run(admin, granting(names))
     run(admin, revoking(names))

@@ -53,6 +53,9 @@ def test_what_erasure_empties_and_what_may_name_a_person_is_personal():
         ("v1_results", "reference"),
         ("v1_checks", "reasons"),
         ("v1_checks", "details"),
+        ("v1_results", "provider_status"),
+        ("v1_history", "provider_status"),
+        ("v1_history", "document_sha256"),
     }
 
 

@@ -26,6 +26,9 @@ NOT_CONFIGURED = UNKNOWN + (
     "token"
 )
 
+BY_REFERENCE = "finding results by reference needs the scope results:pii"
+"""Said wherever a reference would find somebody for a caller who may not see whom."""
+
 
 def register(routes: Blueprint, runtime: Runtime, needed: Mapping[str, Scope]) -> None:
     """Let only those in who have a token with the scope that the route needs; `needed` has it by the name of the

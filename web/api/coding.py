@@ -43,8 +43,8 @@ def encode(answer: Response) -> Response:
     return encoded(answer, request.accept_encodings)
 
 
-def encoded(answer: Response, accepted: Accept) -> Response:
-    """The answer for whoever sent this Accept-Encoding."""
+def encoded(answer: Response, accepted: Accept, packed: bytes | None = None) -> Response:
+    """The answer for whoever sent this Accept-Encoding. `packed` is what it is compressed, if that was done before."""
     if answer.status_code == 304:
         answer.vary.add("Accept-Encoding")
     if answer.mimetype not in CODED or "Content-Encoding" in answer.headers:
@@ -53,7 +53,7 @@ def encoded(answer: Response, accepted: Accept) -> Response:
     body = answer.get_data()
     if not is_wanted(len(body), accepted):
         return answer
-    answer.set_data(compressed(body))
+    answer.set_data(compressed(body) if packed is None else packed)
     answer.headers["Content-Encoding"] = "gzip"
     tag, weak = answer.get_etag()
     if tag is not None:

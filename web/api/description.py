@@ -5,14 +5,15 @@ The page is Swagger UI, whose files come from a package; a browser loads nothing
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint
 from importlib.resources import files
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
-from web.api import caching
+from web.api import caching, coding
 from web.api.operation import Operation
 
 MAKER = EntryPoint("document", "web.api.openapi:document", "")
@@ -38,33 +39,52 @@ PAGE = ("web.api", "docs.html", "text/html")
 def blueprint(prefix: str, operations: Mapping[str, Operation]) -> Blueprint:
     """The routes of the document about `operations`, and of the page that shows it."""
     routes = Blueprint("description", __name__, url_prefix=prefix)
-    make: Callable[[], bytes] = lru_cache(maxsize=1)(lambda: MAKER.load()(prefix, operations.values()))
+
+    @lru_cache(maxsize=1)
+    def document() -> _Kept:
+        return _keep(MAKER.load()(prefix, operations.values()))
+
+    file: Callable[[str, str], _Kept] = lru_cache(maxsize=len(ASSETS) + 1)(lambda *path: _keep(_file(*path)))
 
     @routes.get("/openapi.json")
     def openapi() -> Response:
-        return _kept(make(), "application/json")
+        return _answer(document(), "application/json")
 
     @routes.get("/docs")
     def docs() -> Response:
-        return _kept(_file(*PAGE[:2]), PAGE[2])
+        return _answer(file(*PAGE[:2]), PAGE[2])
 
     @routes.get("/docs/<name>")
     def asset(name: str) -> Response:
         if name not in ASSETS:
             raise NotFound
         package, path, kind = ASSETS[name]
-        return _kept(_file(package, path), kind)
+        return _answer(file(package, path), kind)
 
     return routes
 
 
-def _kept(body: bytes, kind: str) -> Response:
-    answer = Response(body, mimetype=kind)
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is the same for everybody, in both forms and with its tag. Anybody may ask for it as often as they like, so
+    that asking must cost next to nothing."""
+
+    body: bytes
+    packed: bytes
+    tag: str
+
+
+def _keep(body: bytes) -> _Kept:
+    return _Kept(body, coding.compressed(body), caching.digest(body))
+
+
+def _answer(kept: _Kept, kind: str) -> Response:
+    answer = Response(kept.body, mimetype=kind)
     answer.headers["Content-Security-Policy"] = POLICY
-    return caching.validated(answer, caching.digest(body), ANYBODY)
+    answer = caching.validated(answer, kept.tag, ANYBODY)
+    return coding.encoded(answer, request.accept_encodings, kept.packed)
 
 
-@lru_cache(maxsize=len(ASSETS) + 1)
 def _file(package: str, path: str) -> bytes:
     return _WITHOUT_MAP.sub(b"", files(package).joinpath(path).read_bytes())
 

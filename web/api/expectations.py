@@ -72,6 +72,9 @@ class _Expectations:
         self._runtime = runtime
 
     def add_expectation(self, body: models.ExpectationRequest) -> Reply:
+        if body.reference is not None and not auth.may_see_personal():
+            # Whether it is met, and by what, would tell whose reference it is.
+            raise Refused(HTTPStatus.FORBIDDEN, auth.BY_REFERENCE)
         wanted = Wanted(**body.model_dump())
         with self._runtime.database.write() as session:
             try:
@@ -111,7 +114,8 @@ def _read(session: Session, expectation_id: UUID) -> models.Expectation:
 
 
 def _shown(item: models.Expectation) -> models.Expectation:
-    """The expectation as this caller may see it: references are chosen by customers, and may be a person's number."""
+    """The expectation as this caller may see it: references are chosen by customers, and may be a person's number.
+    What was found for one is hidden with it, because whoever knows the reference would learn whose result that is."""
     if item.reference is None or auth.may_see_personal():
         return item
-    return item.model_copy(update={"reference": MASK})
+    return item.model_copy(update={"reference": MASK, "found": MASK if item.found else item.found})

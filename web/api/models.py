@@ -162,13 +162,13 @@ Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_
 
 
 class HoldRequest(_Query):
-    """Why a source is to be held."""
+    """Why a source or a sink is to be held."""
 
     reason: Reason
 
 
 class ReleaseRequest(_Query):
-    """Why a source is released, if anybody wants to know."""
+    """Why a source or a sink is released, if anybody wants to know."""
 
     reason: Reason | None = None
 

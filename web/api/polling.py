@@ -5,18 +5,17 @@ lets nobody wait without a thread has a few that may wait with one.
 """
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request, g, request
 from werkzeug.datastructures import Accept
 
 from web.api import coding, models
 from web.waits import ASK, Wait
 from worker.clock import monotonic
-from worker.domain.events import EventFilter
+from worker.domain.events import EventFilter, News
 from worker.log import where
 from worker.reports.build import json_text
 from worker.reports.events import EventPage
@@ -83,7 +82,7 @@ class Polling:
         ask = request.environ.get(ASK)
         if ask is None:
             return self._hold(asked, page, seconds)
-        wait: Wait | None = ask(seconds)
+        wait: Wait | None = ask(seconds, g.actor)
         if wait is not None:
             after_this_request(partial(self._begin, asked, page.next_after, wait))
         return page
@@ -107,22 +106,27 @@ class Polling:
     def _begin(self, asked: Asked, after: int, wait: Wait, empty: Response) -> Response:
         poll = _Poll(asked, after, wait, request.accept_encodings, empty)
         with self._lock:
-            self._polls.append(poll)
+            self._polls = [*(other for other in self._polls if not other.wait.is_over), poll]
             if not self._looking:
-                self._looking = True
-                threading.Thread(target=self._look_on, name="polls", daemon=True).start()
+                self._start()
         return empty
+
+    def _start(self) -> None:
+        """Begin to look. Without a thread to be had, all wait in vain until one can be started for somebody else."""
+        try:
+            threading.Thread(target=self._look_on, name="polls", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("events_not_looked_for", error=where(error))
+        else:
+            self._looking = True
 
     def _look_on(self) -> None:
         while polls := self._waiting():
             threading.Event().wait(LOOK_SECONDS)
-            try:
-                self._look([poll for poll in polls if poll.wait.has_begun and not poll.wait.is_over])
-                self._in_trouble = False
-            except Exception as error:  # noqa: BLE001 - they wait on, and are told what they knew when their time is up
-                if not self._in_trouble:
-                    log.warning("events_not_looked_for", error=where(error))
-                self._in_trouble = True
+            errors = self._look([poll for poll in polls if poll.wait.has_begun and not poll.wait.is_over])
+            if errors and not self._in_trouble:
+                log.warning("events_not_looked_for", error=where(errors[0]))
+            self._in_trouble = bool(errors)
 
     def _waiting(self) -> list[_Poll]:
         with self._lock:
@@ -130,25 +134,35 @@ class Polling:
             self._looking = bool(self._polls)
             return list(self._polls)
 
-    def _look(self, polls: list[_Poll]) -> None:
+    def _look(self, polls: list[_Poll]) -> list[Exception]:
+        """Answer those for whom something is there. What goes wrong for one is no matter of the others: it waits on,
+        and is told what it knew when its time is up."""
         found: dict[tuple[Asked, int], EventPage] = {}
-        if not polls:
-            return
-        with self._runtime.database.read() as session:
-            news = read_news(session, after=min(poll.after for poll in polls), limit=MOST_NEWS)
-            for poll in polls:
-                if any(sequence > poll.after and poll.asked.wanted.passes(event) for sequence, event in news):
-                    place = (poll.asked, poll.after)
-                    found[place] = found.get(place) or poll.asked.read(session, poll.after)
-                elif news:
-                    poll.after = max(poll.after, news[-1][0])
-        self._tell(polls, found)
-
-    def _tell(self, polls: list[_Poll], found: Mapping[tuple[Asked, int], EventPage]) -> None:
+        errors: list[Exception] = []
+        try:
+            news = self._news(polls)
+        except Exception as error:  # noqa: BLE001 - the thread must live for those who wait
+            return [error]
         for poll in polls:
-            page = found.get((poll.asked, poll.after))
-            if page is not None:
-                poll.wait.finish(poll.answer(page))
+            try:
+                self._tell(poll, news, found)
+            except Exception as error:  # noqa: BLE001 - as above
+                errors.append(error)
+        return errors
+
+    def _news(self, polls: list[_Poll]) -> list[News]:
+        if not polls:
+            return []
+        with self._runtime.database.read() as session:
+            return read_news(session, after=min(poll.after for poll in polls), limit=MOST_NEWS)
+
+    def _tell(self, poll: _Poll, news: list[News], found: dict[tuple[Asked, int], EventPage]) -> None:
+        if any(item.sequence > poll.after and poll.asked.wanted.passes(item) for item in news):
+            place = (poll.asked, poll.after)
+            found[place] = found.get(place) or self._read(*place)
+            poll.wait.finish(poll.answer(found[place]))
+        elif news:
+            poll.after = max(poll.after, news[-1].sequence)
 
 
 def shown(page: EventPage) -> models.Events:

@@ -123,7 +123,7 @@ class _Api:
     def list_results(self, query: models.ResultsQuery) -> Reply:
         personal = auth.may_see_personal()
         if query.reference is not None and not personal:
-            raise Refused(HTTPStatus.FORBIDDEN, "finding results by reference needs the scope results:pii")
+            raise Refused(HTTPStatus.FORBIDDEN, auth.BY_REFERENCE)
         wanted = results.ResultFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with self._runtime.database.read() as session:
             try:
@@ -143,8 +143,10 @@ class _Api:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such result")
         shown = found if auth.may_see_personal() else self._masked(found)
         reply = wire.answer(models.ResultDetail.model_validate(shown))
-        # A version has one document as long as it has one, so nobody needs to read it to tell it from others.
-        reply.tag = caching.tag(reply.model.model_dump(exclude={"document"}), found.document is None)
+        # A version has one document as long as it has one, so nobody needs to read it to tell it from others. How much
+        # of it is hidden changes with releases.
+        left_out = {"document"} if shown is found else None
+        reply.tag = caching.tag(reply.model.model_dump(exclude=left_out), found.document is None)
         return reply
 
     def _masked(self, found: Shown) -> Shown:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from worker.domain.model import Verdict
 from worker.domain.states import EventType, Outcome, Stage
@@ -55,6 +56,32 @@ class Event:
         return str(uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts)))
 
 
+class Told(Protocol):
+    """As much of an event as a filter looks at. Its type may be one that only a newer release knows."""
+
+    @property
+    def type(self) -> str:
+        """What happened."""
+
+    @property
+    def source(self) -> str:
+        """At which source."""
+
+    @property
+    def kind(self) -> str | None:
+        """To what kind of resource; None for an event about a whole source."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """An event of the log, with its sequence and as much of it as a filter looks at."""
+
+    sequence: int
+    type: str
+    source: str
+    kind: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class EventFilter:
     """Which events somebody wants to hear of. What is empty lets everything through; the rest must all hold."""
@@ -63,7 +90,7 @@ class EventFilter:
     sources: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
 
-    def passes(self, event: Event) -> bool:
+    def passes(self, event: Told) -> bool:
         """Whether the event is wanted."""
         asked = ((self.types, event.type), (self.sources, event.source), (self.kinds, event.kind))
         return all(not wanted or found in wanted for wanted, found in asked)

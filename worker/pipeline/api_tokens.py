@@ -145,10 +145,12 @@ class TokenBook:
         """The tokens that were good at `since` or later."""
         if self._read_at >= since:
             return self._page
+        self._refuse_after_failure()
         # One of many requests reads, and the others take what it has read. A database that hangs must not keep all of
-        # the process's threads, because anybody can ask here.
-        if not self._reading.acquire(timeout=WAIT_SECONDS):
-            raise TokensAway("slow")
+        # the process's threads, because anybody can ask here: since it failed, nobody waits for the one who tries.
+        if not self._reading.acquire(timeout=0 if self._failure else WAIT_SECONDS):
+            self._failed_at, self._failure = monotonic(), self._failure or "slow"
+            raise TokensAway(self._failure)
         try:
             if self._read_at < since:
                 self._read()
@@ -156,9 +158,12 @@ class TokenBook:
         finally:
             self._reading.release()
 
-    def _read(self) -> None:
+    def _refuse_after_failure(self) -> None:
         if monotonic() - self._failed_at < AWAY_SECONDS:
             raise TokensAway(self._failure)
+
+    def _read(self) -> None:
+        self._refuse_after_failure()
         # The time before the question: what is revoked while it is answered counts as not seen.
         began = monotonic()
         try:
@@ -179,6 +184,7 @@ class TokenBook:
             for token in found
         )
         self._read_at = began
+        self._failed_at, self._failure = float("-inf"), ""
         self._uses.forget_all_but({token.id for token in found})
 
 
@@ -209,8 +215,17 @@ class _Uses:
             self._noted[token_id] = now
             self._waiting.add(token_id)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="token-uses", daemon=True)
-                self._thread.start()
+                self._start()
+
+    def _start(self) -> None:
+        """Begin to write; without a thread to be had the uses wait for the next one that is noted."""
+        thread = threading.Thread(target=self._write, name="token-uses", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.warning("token_use_not_noted", error=type(error).__name__)
+        else:
+            self._thread = thread
 
     def forget_all_but(self, ids: set[UUID]) -> None:
         """What was revoked or has expired is not remembered."""

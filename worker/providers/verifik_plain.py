@@ -24,9 +24,8 @@ PLAIN = (
         appRegistration.status biometricValidation.status documentValidation.status emailValidation.status
         phoneValidation.status informationValidation.status livenessSession.status
         status type currentStep attempts maxAttempts createdAt updatedAt completedAt validatedAt expiresAt
-        failedReason manualVerificationReason documentFaceReason
         imageValidated scoreValidated namesMatch fullNameMatchPercentage infoValidationSupported
-        infoValidationSupportedReason manualNameReview.decision
+        manualNameReview.decision
         isLive documentLiveness.isLive livenessScore biometricData.livenessScore response.liveness.score
         response.liveness.status aggregatedScore confidence riskScore {_LIVENESS}
         validationResults.*.passed validationResults.*.score
@@ -38,7 +37,8 @@ PLAIN = (
     ),
 )
 """Sources: the object pages and real answers; records come in an envelope or bare. `identifier` is missing on purpose:
-it is an e-mail address or a telephone number. `failedReason` and its like may be sentences, and are hidden then."""
+it is an e-mail address or a telephone number. So are `failedReason` and its like: they may be any text, and one word of
+it may be a name or a number. Those that are codes are the reasons of a check."""
 
 LIVENESS_CHECKS = dotted("details.probability details.calibration details.compared_at")
 """What may be shown of the checks of a document's liveness, whose warnings are not a closed list of codes. The vendor's

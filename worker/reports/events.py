@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from worker.domain.events import EVERYTHING, Event, EventFilter
+from worker.domain.events import EVERYTHING, EventFilter, News
 from worker.domain.model import ResourceKey
 from worker.reports.build import each
 from worker.store import query_events, query_work
@@ -47,8 +47,8 @@ def events(session: Session, *, after: int, limit: int, wanted: EventFilter = EV
     return EventPage(each(EventRow, found.records), found.next_after, found.at_end)
 
 
-def news(session: Session, *, after: int, limit: int) -> list[tuple[int, Event]]:
-    """The sequences behind `after`, each with as much of its event as a filter looks at."""
+def news(session: Session, *, after: int, limit: int) -> list[News]:
+    """The events behind `after`, with as much of each as a filter looks at."""
     return query_events.news(session, after, limit)
 
 

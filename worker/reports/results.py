@@ -183,12 +183,13 @@ def masked(shown: Shown, paths: Paths) -> Shown:
     """The same for a reader who may not see personal data, by what the provider declares of the document's kind.
 
     Hidden are: the document but for its plain parts; of each check the reasons, the details and the provider's own word
-    as far as they may quote a person; the reference, which customers choose, and choose names and e-mail addresses; and
-    a provider status that looks like none. Verdict, score, ids, numbers and times stay.
+    as far as they may quote a person; the reference, which customers choose, and choose names and e-mail addresses; a
+    provider status that looks like none; and of a version the digest of its document, by which a guess of a small one
+    could be confirmed. Verdict, score, ids, numbers and times stay.
     """
     shown = replace(shown, provider_status=plain_word(shown.provider_status))
     if isinstance(shown, Version):
-        return shown
+        return replace(shown, document_sha256=MASK)
     shown = replace(shown, reference=MASK if shown.reference else shown.reference)
     if isinstance(shown, ResultDetail):
         checks = tuple(_masked_check(check, paths) for check in shown.checks)

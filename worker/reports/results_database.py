@@ -54,11 +54,13 @@ account or the columns that are marked.
   columns out. Grants on columns would hide them as well, but `SELECT *` is then refused as a whole, and most tools send
   it. A query that names a personal column fails; it is never answered with an empty value.
 
-Neither gets anything on a table. The SQL can be run again: it repairs, and adds the columns that a release brought,
-which `verisink_reader` does not see before. It ends with a check, and grants nothing if a role could do more than it
-should: by `PUBLIC`, by another role, by default privileges, or as a superuser. `verisink grants --revoke` prints how to
-take it back. Two rights that PostgreSQL gives to everybody are left alone: temporary tables, and, on servers that were
-set up before version 15, tables of one's own in `public`; the SQL warns of the latter.
+Neither gets anything on a table. The SQL can be run again: it repairs, adds the columns that a release brought, which
+`verisink_reader` does not see before, and takes those away that a release marks as personal: run it after each upgrade.
+Where views of yours read those of `verisink_reader`, it may say that they have to be dropped first. It ends with a
+check, and grants nothing if a role could do more than it should: by `PUBLIC`, by another role, by default privileges,
+or as a superuser. `verisink grants --revoke` prints how to take it back. Two rights that PostgreSQL gives to everybody
+are left alone: temporary tables, and, on servers that were set up before version 15, tables of one's own in `public`;
+the SQL warns of the latter.
 """
 
 

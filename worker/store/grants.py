@@ -100,8 +100,10 @@ def _role(name: str) -> str:
 def _impersonal_view(names: GrantNames, view: str) -> str:
     # Every name in it is quoted by psycopg.
     own, schema, name = _quoted(names.reader_schema), _quoted(names.schema), _quoted(view)
-    columns = ", ".join(_quoted(column) for column in VIEWS_DESCRIBED[view].impersonal)
-    return f"CREATE OR REPLACE VIEW {own}.{name} AS\n  SELECT {columns}\n  FROM {schema}.{name};"  # noqa: S608
+    impersonal = VIEWS_DESCRIBED[view].impersonal
+    columns = ", ".join(_quoted(column) for column in impersonal)
+    outdated = _block(_DROP_OUTDATED, view=f"{own}.{name}", columns=impersonal, drop=f"DROP VIEW {own}.{name}")
+    return f"{outdated}\nCREATE OR REPLACE VIEW {own}.{name} AS\n  SELECT {columns}\n  FROM {schema}.{name};"  # noqa: S608
 
 
 def _checking(names: GrantNames) -> list[str]:
@@ -144,6 +146,18 @@ BEGIN
       AND relname <> ALL ({views})
   ) THEN
     RAISE EXCEPTION 'schema % holds other things: choose another name', quote_ident({own});
+  END IF;
+END
+"""
+
+_DROP_OUTDATED = """
+-- Replacing a view takes no column away from it, and puts none in between: what became personal has to go.
+DECLARE
+  had text[] := (SELECT array_agg(attname::text ORDER BY attnum) FROM pg_catalog.pg_attribute
+                 WHERE attrelid = to_regclass({view}) AND attnum > 0 AND NOT attisdropped);
+BEGIN
+  IF had <> ({columns}::text[])[1:cardinality(had)] THEN
+    EXECUTE {drop};
   END IF;
 END
 """

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, select
 
-from worker.domain.events import Event, EventFilter
-from worker.domain.states import EventType
+from worker.domain.events import EventFilter, News
 from worker.store.engine import Session
 from worker.store.query import Record, records, unindexed
 from worker.store.tables import cursors, events
@@ -55,10 +54,10 @@ def newest(session: Session, wanted: EventFilter, *, limit: int) -> Found:
     return Found(records(session, query)[::-1], end, True)
 
 
-def news(session: Session, after: int, limit: int) -> list[tuple[int, Event]]:
-    """The sequences behind `after`, with as much of each event as a filter looks at."""
+def news(session: Session, after: int, limit: int) -> list[News]:
+    """The events behind `after`, with as much of each as a filter looks at."""
     query = _sequences(after).add_columns(events.c.type, events.c.source, events.c.kind).limit(limit)
-    return [(row.sequence, Event(EventType(row.type), row.source, row.kind)) for row in session.execute(query).all()]
+    return [News(row.sequence, row.type, row.source, row.kind) for row in session.execute(query).all()]
 
 
 def _end(session: Session) -> int:

@@ -87,6 +87,7 @@ def _version(column: Column[object], meaning: str) -> ViewColumn:
 
 _STAGES, _OUTCOMES = _words(Stage), _words(Outcome)
 _PROVIDER_STATUS = "The provider's own word for where it stands, verbatim; null if it gives none."
+_VERBATIM = "one word in everything that providers document, and copied verbatim from what they do not"
 _FINAL = "The provider says that it will not change by itself. It may still be reversed."
 _MAPPING = "Which version of Verisink's mapping made this reading."
 _RETRIEVED = "When the document was last read from the provider, by the database's clock"
@@ -103,7 +104,7 @@ _RESULTS = (
     _column(results, "outcome", "What was decided; `none` until something is, and where nothing can be.",
             values=_OUTCOMES),
     _column(results, "final", _FINAL),
-    _column(results, "provider_status", _PROVIDER_STATUS),
+    _column(results, "provider_status", _PROVIDER_STATUS, personal=_VERBATIM),
     _column(results, "score", "The provider's score in its own units (not comparable between providers or kinds); "
             "null where it has none."),
     _column(results, "version", "The number of the version that this is the reading of; 1 is the first."),
@@ -124,11 +125,12 @@ _RESULTS = (
 _CHECKS = (
     *_name_of(resources),
     _version(versions.c.number, "The version that the check is part of. Join `v1_results` on it for today's checks."),
+    # Not personal, though some are names of members: they name tests, not people. The API shows only words of them.
     _column(checks, "name", "Which test it was, in the provider's words; unique within a version in nearly all cases, "
             "`position` always is."),
     _column(checks, "outcome", "How it ended.", values=_words(CheckOutcome)),
     _column(checks, "provider_outcome", "The provider's own word for how it ended; null if it gives none.",
-            personal="one word in everything that providers document, and copied verbatim from what they do not"),
+            personal=_VERBATIM),
     _column(checks, "score", "The provider's score in its own units; null where the check has none."),
     _column(checks, "threshold", "What the score was measured against, in the same units; null if unknown."),
     _column(checks, "required", "Whether the provider counts it for its verdict; null if it does not say."),
@@ -145,12 +147,12 @@ _HISTORY = (
     _column(versions, "stage", "As the version was read in its day; for the newest as it is read today.",
             values=_STAGES),
     _column(versions, "outcome", "As `stage`.", values=_OUTCOMES),
-    _column(versions, "provider_status", _PROVIDER_STATUS),
+    _column(versions, "provider_status", _PROVIDER_STATUS, personal=_VERBATIM),
     _column(versions, "retrieved_at", "When this version was first read from the provider, by the database's clock: "
             "from then until the next version's it was the newest known."),
     _column(versions, "cause", "Why the provider was asked.", values=_words(Cause)),
     _column(versions, "document_sha256", "SHA-256 of the provider's exact bytes, in hex: evidence that stays when the "
-            "document is erased."),
+            "document is erased.", personal="tells who guesses a whole document that the guess is right"),
     _column(versions, "final", _FINAL),
     _column(versions, "mapping_version", _MAPPING),
     _column(versions, "api_version", "The version of the provider's API that answered; null if it has none."),
