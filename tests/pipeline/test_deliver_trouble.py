@@ -160,8 +160,9 @@ def test_what_an_absent_sink_could_not_be_given_for_days_is_given_up_and_the_res
     assert status(database).state == "away"
     assert status(database).last_error == "ConnectionError"
     days_pass(database)
-    serve(database, served)
-    assert undelivered(database, UndeliveredState.GIVEN_UP) == [1, 2, 3]
+    for tries in range(3):
+        serve(database, served)
+        assert undelivered(database, UndeliveredState.GIVEN_UP) == [1, 2, 3][: tries + 1], "only what was offered"
     numbered(database, 5)
     with database.write() as session:
         session.execute(update(events).where(events.c.sequence == 4).values(occurred_at=database_time(session)))
@@ -171,8 +172,27 @@ def test_what_an_absent_sink_could_not_be_given_for_days_is_given_up_and_the_res
     assert serve(database, served) is True
 
     assert sink.taken == [4, 5]
-    assert [row.attempts for row in rows(database, undelivered_events)] == [6, 6, 6]
+    assert [row.attempts for row in rows(database, undelivered_events)] == [6, 7, 8]
     assert {row.last_error for row in rows(database, undelivered_events)} == {"ConnectionError"}
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_an_event_that_breaks_the_receiver_for_days_is_given_up_without_those_that_were_never_offered(
+    database, at_once
+):
+    numbered(database, *range(10))
+    sink = Picky(1, error=ConnectionError("canary"), at_once=at_once)
+    served = deliverer(database, sink)
+    for _ in range(settle.TRIES_BEFORE_GIVING_UP):
+        serve(database, served)
+    days_pass(database)
+
+    serve(database, served)
+    assert serve(database, served) is True
+
+    tried = list(range(1, 1 + at_once))
+    assert undelivered(database, UndeliveredState.GIVEN_UP) == tried
+    assert sink.taken == [number for number in range(1, 11) if number not in tried]
 
 
 def test_a_worker_that_was_stopped_for_days_gives_up_nothing_at_once(database):
@@ -343,6 +363,48 @@ def test_the_time_of_a_hold_is_nobodys_failure(database):
 
     assert undelivered(database) == [1]
     assert undelivered(database, UndeliveredState.GIVEN_UP) == []
+
+
+def test_a_call_that_fails_after_its_sink_was_held_begins_no_outage(database):
+    numbered(database, 1)
+
+    class Held(Sink):
+        def deliver(self, some):
+            with database.write() as session:
+                sinks.hold(session, "sink", "why", database_time(session))
+            super().deliver(some)
+
+    sink = Held()
+    sink.broken = True
+
+    deliverer(database, sink).serve()
+
+    assert (standing(database).away_since, standing(database).failures) == (None, 0)
+
+
+def test_after_a_hold_time_and_tries_count_anew(database):
+    numbered(database, 1)
+    sink = Sink()
+    sink.broken = True
+    served = deliverer(database, sink)
+    for _ in range(settle.TRIES_BEFORE_GIVING_UP + 1):
+        serve(database, served)
+    with database.write() as session:
+        sinks.hold(session, "sink", "why", database_time(session))
+        # As a process of the release before writes it, or one whose call ended late.
+        session.execute(update(states).values(failures=1, due_at=sinks.FOREVER))
+    days_pass(database)
+    with database.write() as session:
+        sinks.release(session, "sink", database_time(session))
+    assert (standing(database).away_since, standing(database).failures) == (None, 0)
+
+    for _ in range(settle.TRIES_BEFORE_GIVING_UP):
+        days_pass(database)
+        assert serve(database, served) is False
+    assert undelivered(database, UndeliveredState.GIVEN_UP) == []
+
+    serve(database, served)
+    assert undelivered(database, UndeliveredState.GIVEN_UP) == [1]
 
 
 def test_a_new_sink_may_begin_with_what_happens_from_now_on(database):

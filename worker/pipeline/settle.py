@@ -138,17 +138,22 @@ class _Passed:
 
 def _too_old(done: HandOver, trouble: Trouble, now: datetime, terms: Terms) -> _Passed:
     """What the sink could not be given for so long that it is given up: from the first event that it has not got, as
-    far as they are old enough."""
+    far as they are old enough and were offered to it. What it was never offered may be what it takes."""
     standing, failure = trouble.standing, trouble.failure
     away = failure is not None and not isinstance(failure, SinkDisabled) and standing.away_since is not None
-    if not away or done.taken or done.arrived or trouble.own_failures < TRIES_BEFORE_GIVING_UP:
+    # The database's count begins anew with a release, and this worker's own with its start.
+    tries = min(trouble.own_failures, standing.failures)
+    if not away or done.taken or done.arrived or tries < TRIES_BEFORE_GIVING_UP:
         return _Passed(done.reached)
+    offered = max(done.offered, standing.tried)
     reached = done.reached
     given_up: list[tuple[NumberedEvent, int, str]] = []
     followers: list[NumberedEvent] = []
     for item in trouble.batch:
         if item.sequence <= done.reached:
             continue
+        if item.sequence > offered:
+            break
         if terms.wanted.passes(item.event):
             if now - max(item.occurred_at, standing.away_since or now) < terms.retry:
                 break

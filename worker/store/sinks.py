@@ -120,7 +120,8 @@ def release(session: Session, sink: str, now: datetime) -> bool:
     was_held = session.execute(
         update(sink_states)
         .where(sink_states.c.sink == sink, sink_states.c.held_at.is_not(None))
-        .values(held_at=None, hold_reason=None)
+        # A call that was under way when the hold began may have failed after it, and that is no outage since then.
+        .values(held_at=None, hold_reason=None, **_NOT_AWAY)
         .returning(sink_states.c.sink)
     ).first()
     rested = session.execute(
@@ -147,11 +148,12 @@ _NOT_AWAY = {"away_since": None, "due_at": None, "failures": 0, "tried": None, "
 
 
 def note_away(session: Session, sink: str, away: Away, now: datetime) -> None:
-    """Count a failure of the whole sink, and leave it alone until its time."""
+    """Count a failure of the whole sink, and leave it alone until its time. One that was held meanwhile is left alone
+    anyway, and the time of its hold is no outage."""
     _ensure_row(session, sink)
     session.execute(
         update(sink_states)
-        .where(sink_states.c.sink == sink)
+        .where(sink_states.c.sink == sink, sink_states.c.held_at.is_(None))
         .values(
             away_since=func.coalesce(sink_states.c.away_since, literal(now, sink_states.c.away_since.type)),
             due_at=away.due_at,
