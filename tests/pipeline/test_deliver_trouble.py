@@ -1,12 +1,13 @@
 """Delivering to a sink in trouble: what stops what, for how long, and who says so."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, text, update
 from structlog.testing import capture_logs
 
-from tests.pipeline.outlets import Sink, end_rests, happen, wait_until
+from tests.pipeline.outlets import WAIT, Sink, end_rests, happen, wait_until
 from tests.store.play import number_all, rows
 from worker.domain.states import UndeliveredState
 from worker.pipeline import deliver, hand_over, settle
@@ -405,6 +406,32 @@ def test_after_a_hold_time_and_tries_count_anew(database):
 
     serve(database, served)
     assert undelivered(database, UndeliveredState.GIVEN_UP) == [1]
+
+
+def test_a_release_and_a_delivery_do_not_wait_for_each_other(postgres_database):
+    """Both write to what waits, to how the sink stands and to its lease."""
+    database = postgres_database
+    numbered(database, 1)
+    deliverer(database, Picky(1)).serve()
+    with database.write() as session:
+        sinks.hold(session, "sink", "why", database_time(session))
+
+    def release():
+        with database.write() as session:
+            return sinks.release(session, "sink", database_time(session))
+
+    def waits():
+        with database.read() as session:
+            return session.execute(text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")).first()
+
+    with ThreadPoolExecutor(1) as beside:
+        with database.write() as session:
+            session.execute(update(undelivered_events).values(attempts=2))
+            released = beside.submit(release)
+            wait_until(waits)
+            sinks.note_back(session, "sink")
+            session.execute(update(leases).values(holder=sinks.HOLDER))
+        assert released.result(WAIT) is True
 
 
 def test_a_new_sink_may_begin_with_what_happens_from_now_on(database):

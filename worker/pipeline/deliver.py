@@ -20,9 +20,9 @@ from worker.pipeline.hand_over import REFUSED_IN_A_ROW, HandOver
 from worker.pipeline.settle import FIRST_PAUSE as FIRST_PAUSE
 from worker.pipeline.settle import LONGEST_PAUSE as LONGEST_PAUSE
 from worker.pipeline.settle import Settled, Terms, Trouble, pause, settle, settle_plain
-from worker.sinks.base import Sink
+from worker.sinks.base import Sink, call_seconds
 from worker.store import leases, outbox, sinks, undelivered
-from worker.store.engine import UNAVAILABLE, Database, Session
+from worker.store.engine import UNAVAILABLE, Database, Session, unless_crossed
 from worker.store.outbox import NumberedEvent
 from worker.store.sinks import Standing
 from worker.store.undelivered import Waiting
@@ -92,7 +92,7 @@ class Deliverer:
         self._terms = terms or Terms()
         self._holder = holder
         self._lease = sinks.lease_name(sink.name)
-        self._lasting = timedelta(seconds=_call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
+        self._lasting = timedelta(seconds=call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
@@ -247,15 +247,8 @@ class Deliverer:
     def _settle(self, work: _Work, done: HandOver, failure: Exception | None) -> _Look:
         ours = isinstance(failure, (LeaseLost, *UNAVAILABLE))
         fault = None if ours else failure
-        settled = Settled()
-        with self._database.write() as session:
-            if fault is None and work.standing is None and not done.refused:
-                settle_plain(session, self.sink.name, done)
-            else:
-                standing = work.standing or sinks.standing(session, self.sink.name)
-                trouble = Trouble(standing, work.batch, fault, self._failures)
-                settled = settle(session, self.sink.name, done, trouble, self._terms)
-            leases.release(session, self._lease, self._holder)
+        # An operator's release writes to the same rows, in an order of its own.
+        settled = unless_crossed(partial(self._write_down, work, done, fault))
         self._tell(work, done, fault, settled)
         if fault is not None:
             self._failures += 1
@@ -269,6 +262,18 @@ class Deliverer:
         self._failures = 0
         moved = bool(done.followers or done.arrived or done.refused)
         return _Look.EMPTY if work.whole and not moved else _Look.MORE
+
+    def _write_down(self, work: _Work, done: HandOver, fault: Exception | None) -> Settled:
+        settled = Settled()
+        with self._database.write() as session:
+            if fault is None and work.standing is None and not done.refused:
+                settle_plain(session, self.sink.name, done)
+            else:
+                standing = work.standing or sinks.standing(session, self.sink.name)
+                trouble = Trouble(standing, work.batch, fault, self._failures)
+                settled = settle(session, self.sink.name, done, trouble, self._terms)
+            leases.release(session, self._lease, self._holder)
+        return settled
 
     def _lead(self, session: Session) -> bool:
         return leases.lead(session, self._lease, self._holder, lasting=self._lasting)
@@ -299,11 +304,6 @@ class Deliverer:
             since = standing.away_since or standing.now
             seconds = round((standing.now - since).total_seconds(), 1)
             log.info("sink_recovered", sink=name, failures=standing.failures, seconds=seconds)
-
-
-def _call_seconds(sink: Sink) -> float:
-    # Sinks of other packages that were written for the release before do not say it, and were told to stay below this.
-    return float(getattr(sink, "call_seconds", 3.0))
 
 
 class _Leading:
