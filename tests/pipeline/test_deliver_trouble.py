@@ -236,11 +236,34 @@ def test_only_so_many_events_are_set_aside(database, monkeypatch):
     served = deliverer(database, sink)
 
     served.serve()
-    assert (undelivered(database), sink.taken, status(database).lag) == ([1, 2], [], 2)
+    assert (undelivered(database), sink.taken, status(database).lag) == ([1, 2], [3, 4], 0)
+    numbered(database, 4, 1, 5)
+    assert served.serve() is True
+    assert (undelivered(database), sink.taken, status(database).lag) == ([1, 2], [3, 4, 5], 2)
+    calls = sink.calls
+    assert served.serve() is True
+    assert sink.calls == calls, "what would have to be set aside is not offered"
 
     sink.bad.clear()
     serve(database, served)
-    assert sink.taken == [1, 2, 3, 4]
+    assert sink.taken == [3, 4, 5, 1, 2, 6, 7]
+
+
+def test_an_event_that_is_refused_when_no_more_may_be_set_aside_waits_at_the_cursor(database, monkeypatch):
+    monkeypatch.setattr(deliver, "MOST_WAITING", 1)
+    numbered(database, 1)
+    sink = Picky(1, 3, at_once=2)
+    served = deliverer(database, sink)
+    served.serve()
+    numbered(database, 2, 3, 4)
+
+    assert served.serve() is False
+
+    assert (undelivered(database), sink.taken, status(database).lag) == ([1], [2], 2)
+    assert (status(database).state, status(database).last_error) == ("away", "NoRoom: HTTP 422")
+    sink.bad = {1}
+    assert serve(database, served) is True
+    assert (undelivered(database), sink.taken) == ([1], [2, 3, 4])
 
 
 def test_an_event_that_waits_and_breaks_the_receiver_does_not_always_come_first(database):
@@ -408,6 +431,7 @@ def test_after_a_hold_time_and_tries_count_anew(database):
     assert undelivered(database, UndeliveredState.GIVEN_UP) == [1]
 
 
+@pytest.mark.postgres
 def test_a_release_and_a_delivery_do_not_wait_for_each_other(postgres_database):
     """Both write to what waits, to how the sink stands and to its lease."""
     database = postgres_database

@@ -119,7 +119,7 @@ def test_a_page_is_read_along_its_order(plan, database, read):
         lambda session: standing.standing(session, "log"),
         lambda session: undelivered.due(session, "log", EARLY, resources=10, limit=250),
         lambda session: undelivered.blocked(session, "log", {"a", "b"}),
-        lambda session: undelivered.full(session, "log", 100),
+        lambda session: undelivered.count_waiting(session, "log", 100),
         lambda session: undelivered.wake_first(session, "log", {"a"}, EARLY),
         lambda session: sent_again.happened(session, EARLY, None, 100, 10),
     ],

@@ -100,8 +100,8 @@ def resend(
     if sum((event is not None, given_up, since is not None or until is not None)) != 1:
         raise click.UsageError("choose one: --event, --given-up, or a time with --since and --until")
     chosen = Selection(event, given_up, since, until)
-    with opened() as runtime, runtime.database.write() as session:
-        count = operate_sinks.resend(session, runtime.settings, name, chosen, actor=operator())
+    with opened() as runtime:
+        count = operate_sinks.resend(runtime.database, runtime.settings, name, chosen, actor=operator())
     if as_json:
         print_json({"events": count})
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
+from itertools import takewhile
 
 import structlog
 
@@ -47,7 +48,8 @@ RESOURCES_AT_ONCE = 10
 others' events do not wait for more."""
 
 MOST_WAITING = 10_000
-"""Events set aside for one sink. Beyond that its others wait at the cursor, where they cost nothing."""
+"""Events set aside for one sink, or sent again. Beyond that its cursor stops at the first that would have to be, and
+what waits behind it costs nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,13 +71,14 @@ class LeaseLost(Exception):
 @dataclass(frozen=True, slots=True)
 class _Work:
     """What is to be handed over: what waits and is due, and what stands behind the cursor. `standing` is there for a
-    sink in trouble, and `blocked` are the resources whose events wait."""
+    sink in trouble, and `blocked` are the resources whose events wait. Where it is `full`, no more may be set aside."""
 
     waiting: Sequence[Waiting]
     batch: Sequence[NumberedEvent]
     standing: Standing | None = None
     blocked: frozenset[str] = frozenset()
     whole: bool = True
+    full: bool = False
 
     @property
     def empty(self) -> bool:
@@ -222,11 +225,16 @@ class Deliverer:
         if standing.rest_seconds or not standing.waiting:
             return _Work((), found.batch, standing, whole=len(found.batch) < BATCH)
         waiting = undelivered.due(session, name, standing.now, resources=RESOURCES_AT_ONCE, limit=BATCH)
-        if undelivered.full(session, name, MOST_WAITING):
-            return _Work(waiting, (), standing)
         resources = {item.event.resource for item in found.batch}
-        blocked = undelivered.blocked(session, name, resources)
-        return _Work(waiting, found.batch, standing, frozenset(blocked), whole=len(found.batch) < BATCH)
+        blocked = frozenset(undelivered.blocked(session, name, resources))
+        full = undelivered.count_waiting(session, name, MOST_WAITING) == MOST_WAITING
+        batch = list(takewhile(partial(self._free, blocked), found.batch)) if full else found.batch
+        whole = len(batch) < BATCH
+        return _Work(waiting, batch, standing, blocked, whole=whole, full=full)
+
+    def _free(self, blocked: frozenset[str], item: NumberedEvent) -> bool:
+        """Whether an event need not be set aside behind others."""
+        return item.event.resource not in blocked or not self._terms.wanted.passes(item.event)
 
     def _deliver(self, work: _Work, led_at: float) -> _Look:
         lead = _Leading(led_at, partial(self._renew, work.batch[0].sequence if work.batch else None))
@@ -235,6 +243,7 @@ class Deliverer:
             # One more that is refused, and it is left alone again.
             in_a_row = max(in_a_row, REFUSED_IN_A_ROW - 1)
         done = HandOver(self.sink, self._terms.wanted, lead.go_on, blocked=set(work.blocked), in_a_row=in_a_row)
+        done.full = work.full
         failure: Exception | None = None
         try:
             done.waiting(work.waiting)

@@ -77,10 +77,10 @@ def blocked(session: Session, sink: str, resources: Collection[str]) -> set[str]
     return set(session.execute(query.distinct()).scalars()) if resources else set()
 
 
-def full(session: Session, sink: str, most: int) -> bool:
-    """Whether so many events wait already."""
-    query = select(undelivered_events.c.sequence).where(undelivered_events.c.sink == sink, _WAITING)
-    return session.execute(query.offset(most - 1).limit(1)).first() is not None
+def count_waiting(session: Session, sink: str, most: int) -> int:
+    """How many events wait, counted up to `most`."""
+    some = select(undelivered_events.c.sequence).where(undelivered_events.c.sink == sink, _WAITING).limit(most)
+    return session.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
 def wait_behind(session: Session, sink: str, followers: Iterable[NumberedEvent], now: datetime) -> None:
