@@ -196,6 +196,40 @@ def test_an_event_that_breaks_the_receiver_for_days_is_given_up_without_those_th
     assert sink.taken == [number for number in range(1, 11) if number not in tried]
 
 
+@pytest.mark.parametrize("error", [ConnectionError("canary"), EventRefused("HTTP 404")])
+def test_a_sink_that_is_gone_for_good_is_held_instead_of_giving_up_everything(database, monkeypatch, error):
+    monkeypatch.setattr(settle, "GIVEN_UP_IN_A_ROW", 2)
+    sink = Picky(*range(2, 8), error=error)
+    served = deliverer(database, sink)
+
+    with capture_logs() as logs:
+        # Those that are refused are given up together, and the next ones show that nothing else is taken.
+        for resources in ((1, 2, 3, 4), (5, 6, 7)):
+            numbered(database, *resources)
+            for _ in range(2 * settle.TRIES_BEFORE_GIVING_UP):
+                serve(database, served)
+                days_pass(database)
+
+    gone = undelivered(database, UndeliveredState.GIVEN_UP)
+    found = status(database)
+    assert (found.state, found.given_up + found.waiting + found.lag) == ("held", 6)
+    assert found.hold_reason.startswith("2 given up in a row: ")
+    assert "canary" not in found.hold_reason
+    assert [line["event"] for line in logs][-1] == "sink_held"
+    assert [entry.action for entry in rows(database, audit_entries)] == ["sink.hold"]
+    assert gone == ([2, 3, 4] if isinstance(error, EventRefused) else [2, 3])
+    numbered(database, 8)
+    calls = sink.calls
+    serve(database, served)
+    assert sink.calls == calls
+
+    sink.bad.clear()
+    with database.write() as session:
+        sinks.release(session, "sink", database_time(session))
+    assert serve(database, served) is True
+    assert set(sink.taken) | set(gone) == set(range(1, 9))
+
+
 def test_a_worker_that_was_stopped_for_days_gives_up_nothing_at_once(database):
     numbered(database, 1)
     sink = Sink()

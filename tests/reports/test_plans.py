@@ -120,6 +120,7 @@ def test_a_page_is_read_along_its_order(plan, database, read):
         lambda session: undelivered.due(session, "log", EARLY, resources=10, limit=250),
         lambda session: undelivered.blocked(session, "log", {"a", "b"}),
         lambda session: undelivered.count_waiting(session, "log", 100),
+        lambda session: undelivered.last_were_given_up(session, "log", 20),
         lambda session: undelivered.wake_first(session, "log", {"a"}, EARLY),
         lambda session: sent_again.happened(session, EARLY, None, 100, 10),
     ],

@@ -259,7 +259,7 @@ class Deliverer:
         # An operator's release writes to the same rows, in an order of its own.
         settled = unless_crossed(partial(self._write_down, work, done, fault))
         self._tell(work, done, fault, settled)
-        if fault is not None:
+        if fault is not None or settled.held is not None:
             self._failures += 1
             self._rest(settled.rest_seconds)
             self._left_alone = settled.held is not None

@@ -78,7 +78,8 @@ class HandOver:
 
     def stretch(self, batch: Sequence[NumberedEvent]) -> None:
         """Offer the events behind the cursor. Raises what the sink raises, but no refusal; RefusesEverything after
-        too many of those, NoRoom where none may be set aside. Up to `reached` each event was taken, set aside, or not wanted."""
+        too many of those, NoRoom where none may be set aside. Up to `reached` each event was taken, set aside, or not
+        wanted."""
         left = deque(item for item in batch if self._wanted.passes(item.event))
         while left:
             if left[0].event.resource in self.blocked:
