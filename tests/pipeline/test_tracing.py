@@ -100,10 +100,9 @@ def test_a_process_that_is_started_again_repeats_no_span(database):
 
 
 def test_a_sink_that_does_not_say_how_long_a_call_takes_is_traced_too(sqlite_database):
-    class Older:
-        name, at_once = "older", 1
+    older = type("Older", (), {"name": "older", "at_once": 1})()
 
-    traced = TracedSink(Older(), told(sqlite_database, Kept()))
+    traced = TracedSink(older, told(sqlite_database, Kept()))
 
     assert traced.call_seconds == ASSUMED_CALL_SECONDS
 
