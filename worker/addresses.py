@@ -45,6 +45,9 @@ _UNICAST = ip_network("2000::/3")
 _TUNNELS = (ip_network("2002::/16"), ip_network("3fff::/20"))
 """6to4 holds an IPv4 address that a relay would call; 3fff::/20 is for documents, which older Pythons do not know."""
 
+_OLD_V4 = (ip_network("192.0.0.0/24"), ip_network("192.88.99.0/24"))
+"""Kept for protocols, and for relays that are no more. Older Pythons take nearly all of them for public."""
+
 _NAT64 = ip_network("64:ff9b::/96")
 
 
@@ -91,5 +94,5 @@ def _is_public(address: Address) -> bool:
     if address.is_multicast or address.is_reserved or not address.is_global:
         return False
     if isinstance(address, IPv4Address):
-        return True
+        return not any(address in network for network in _OLD_V4)
     return address in _UNICAST and not any(address in network for network in _TUNNELS)

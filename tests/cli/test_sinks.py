@@ -9,6 +9,7 @@ from tests.support.results import KIND, SOURCE, key, number_events, store
 from worker.cli.common import operator
 from worker.domain.events import Event
 from worker.domain.states import EventType
+from worker.pipeline import operate_sinks
 from worker.store import outbox, sent_again, sinks, undelivered
 from worker.store.engine import database_time
 from worker.store.outbox import Taken
@@ -111,6 +112,28 @@ def test_events_are_sent_again(shell, database, served, by):
         assert "decisions" in outbox.behind(session, ["decisions"])
     assert [item.item.sequence for item in waiting] == expected
     assert audits(database) == [(operator(), "sink.resend", "decisions")]
+
+
+def test_many_events_are_sent_again_in_several_transactions(shell, database, served, monkeypatch):
+    """A writer of SQLite's keeps all others waiting."""
+    monkeypatch.setattr(operate_sinks, "SENT_AGAIN_TOGETHER", 1)
+
+    assert shell.json("sinks", "resend", "decisions", "--since", "2020-01-01T00:00:00Z") == {"events": 2}
+
+    assert audits(database) == [(operator(), "sink.resend", "decisions")] * 2
+    with database.read() as session:
+        assert undelivered.count_waiting(session, "decisions", 10) == 2
+
+
+def test_no_more_are_sent_again_than_may_wait(shell, database, served, monkeypatch):
+    monkeypatch.setattr(operate_sinks, "MOST_WAITING", 1)
+
+    result = shell.run("sinks", "resend", "decisions", "--since", "2020-01-01T00:00:00Z")
+    assert (result.exit_code, "2 events, and only 1 more may wait" in result.stderr) == (1, True)
+    assert shell.json("sinks", "resend", "decisions", "--given-up") == {"events": 1}
+    for choice in (["--given-up"], ["--event", served[0]]):
+        result = shell.run("sinks", "resend", "decisions", *choice)
+        assert (result.exit_code, "1 events wait for decisions already" in result.stderr) == (1, True)
 
 
 def test_a_stretch_of_time_is_found_by_its_numbers(database):

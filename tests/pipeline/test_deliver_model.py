@@ -260,6 +260,7 @@ def test_whatever_happens_nothing_is_lost_and_nothing_overtakes(database, monkey
     monkeypatch.setattr(deliver, "REFUSED_IN_A_ROW", 3)
     monkeypatch.setattr(hand_over, "REFUSED_IN_A_ROW", 3)
     monkeypatch.setattr(settle, "TRIES_BEFORE_GIVING_UP", 1)
+    monkeypatch.setattr(settle, "GIVEN_UP_IN_A_ROW", 2)
     if database.is_sqlite:
         # No power fails here, and the syncs would be most of the time.
         event.listen(database.writer, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))

@@ -1,12 +1,13 @@
 """Delivering to a sink in trouble: what stops what, for how long, and who says so."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, text, update
 from structlog.testing import capture_logs
 
-from tests.pipeline.outlets import Sink, end_rests, happen, wait_until
+from tests.pipeline.outlets import WAIT, Sink, end_rests, happen, wait_until
 from tests.store.play import number_all, rows
 from worker.domain.states import UndeliveredState
 from worker.pipeline import deliver, hand_over, settle
@@ -160,8 +161,9 @@ def test_what_an_absent_sink_could_not_be_given_for_days_is_given_up_and_the_res
     assert status(database).state == "away"
     assert status(database).last_error == "ConnectionError"
     days_pass(database)
-    serve(database, served)
-    assert undelivered(database, UndeliveredState.GIVEN_UP) == [1, 2, 3]
+    for tries in range(3):
+        serve(database, served)
+        assert undelivered(database, UndeliveredState.GIVEN_UP) == [1, 2, 3][: tries + 1], "only what was offered"
     numbered(database, 5)
     with database.write() as session:
         session.execute(update(events).where(events.c.sequence == 4).values(occurred_at=database_time(session)))
@@ -171,8 +173,61 @@ def test_what_an_absent_sink_could_not_be_given_for_days_is_given_up_and_the_res
     assert serve(database, served) is True
 
     assert sink.taken == [4, 5]
-    assert [row.attempts for row in rows(database, undelivered_events)] == [6, 6, 6]
+    assert [row.attempts for row in rows(database, undelivered_events)] == [6, 7, 8]
     assert {row.last_error for row in rows(database, undelivered_events)} == {"ConnectionError"}
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_an_event_that_breaks_the_receiver_for_days_is_given_up_without_those_that_were_never_offered(
+    database, at_once
+):
+    numbered(database, *range(10))
+    sink = Picky(1, error=ConnectionError("canary"), at_once=at_once)
+    served = deliverer(database, sink)
+    for _ in range(settle.TRIES_BEFORE_GIVING_UP):
+        serve(database, served)
+    days_pass(database)
+
+    serve(database, served)
+    assert serve(database, served) is True
+
+    tried = list(range(1, 1 + at_once))
+    assert undelivered(database, UndeliveredState.GIVEN_UP) == tried
+    assert sink.taken == [number for number in range(1, 11) if number not in tried]
+
+
+@pytest.mark.parametrize("error", [ConnectionError("canary"), EventRefused("HTTP 404")])
+def test_a_sink_that_is_gone_for_good_is_held_instead_of_giving_up_everything(database, monkeypatch, error):
+    monkeypatch.setattr(settle, "GIVEN_UP_IN_A_ROW", 2)
+    sink = Picky(*range(2, 8), error=error)
+    served = deliverer(database, sink)
+
+    with capture_logs() as logs:
+        # Those that are refused are given up together, and the next ones show that nothing else is taken.
+        for resources in ((1, 2, 3, 4), (5, 6, 7)):
+            numbered(database, *resources)
+            for _ in range(2 * settle.TRIES_BEFORE_GIVING_UP):
+                serve(database, served)
+                days_pass(database)
+
+    gone = undelivered(database, UndeliveredState.GIVEN_UP)
+    found = status(database)
+    assert (found.state, found.given_up + found.waiting + found.lag) == ("held", 6)
+    assert found.hold_reason.startswith("2 given up in a row: ")
+    assert "canary" not in found.hold_reason
+    assert [line["event"] for line in logs][-1] == "sink_held"
+    assert [entry.action for entry in rows(database, audit_entries)] == ["sink.hold"]
+    assert gone == ([2, 3, 4] if isinstance(error, EventRefused) else [2, 3])
+    numbered(database, 8)
+    calls = sink.calls
+    serve(database, served)
+    assert sink.calls == calls
+
+    sink.bad.clear()
+    with database.write() as session:
+        sinks.release(session, "sink", database_time(session))
+    assert serve(database, served) is True
+    assert set(sink.taken) | set(gone) == set(range(1, 9))
 
 
 def test_a_worker_that_was_stopped_for_days_gives_up_nothing_at_once(database):
@@ -215,11 +270,34 @@ def test_only_so_many_events_are_set_aside(database, monkeypatch):
     served = deliverer(database, sink)
 
     served.serve()
-    assert (undelivered(database), sink.taken, status(database).lag) == ([1, 2], [], 2)
+    assert (undelivered(database), sink.taken, status(database).lag) == ([1, 2], [3, 4], 0)
+    numbered(database, 4, 1, 5)
+    assert served.serve() is True
+    assert (undelivered(database), sink.taken, status(database).lag) == ([1, 2], [3, 4, 5], 2)
+    calls = sink.calls
+    assert served.serve() is True
+    assert sink.calls == calls, "what would have to be set aside is not offered"
 
     sink.bad.clear()
     serve(database, served)
-    assert sink.taken == [1, 2, 3, 4]
+    assert sink.taken == [3, 4, 5, 1, 2, 6, 7]
+
+
+def test_an_event_that_is_refused_when_no_more_may_be_set_aside_waits_at_the_cursor(database, monkeypatch):
+    monkeypatch.setattr(deliver, "MOST_WAITING", 1)
+    numbered(database, 1)
+    sink = Picky(1, 3, at_once=2)
+    served = deliverer(database, sink)
+    served.serve()
+    numbered(database, 2, 3, 4)
+
+    assert served.serve() is False
+
+    assert (undelivered(database), sink.taken, status(database).lag) == ([1], [2], 2)
+    assert (status(database).state, status(database).last_error) == ("away", "NoRoom: HTTP 422")
+    sink.bad = {1}
+    assert serve(database, served) is True
+    assert (undelivered(database), sink.taken) == ([1], [2, 3, 4])
 
 
 def test_an_event_that_waits_and_breaks_the_receiver_does_not_always_come_first(database):
@@ -343,6 +421,75 @@ def test_the_time_of_a_hold_is_nobodys_failure(database):
 
     assert undelivered(database) == [1]
     assert undelivered(database, UndeliveredState.GIVEN_UP) == []
+
+
+def test_a_call_that_fails_after_its_sink_was_held_begins_no_outage(database):
+    numbered(database, 1)
+
+    class Held(Sink):
+        def deliver(self, some):
+            with database.write() as session:
+                sinks.hold(session, "sink", "why", database_time(session))
+            super().deliver(some)
+
+    sink = Held()
+    sink.broken = True
+
+    deliverer(database, sink).serve()
+
+    assert (standing(database).away_since, standing(database).failures) == (None, 0)
+
+
+def test_after_a_hold_time_and_tries_count_anew(database):
+    numbered(database, 1)
+    sink = Sink()
+    sink.broken = True
+    served = deliverer(database, sink)
+    for _ in range(settle.TRIES_BEFORE_GIVING_UP + 1):
+        serve(database, served)
+    with database.write() as session:
+        sinks.hold(session, "sink", "why", database_time(session))
+        # As a process of the release before writes it, or one whose call ended late.
+        session.execute(update(states).values(failures=1, due_at=sinks.FOREVER))
+    days_pass(database)
+    with database.write() as session:
+        sinks.release(session, "sink", database_time(session))
+    assert (standing(database).away_since, standing(database).failures) == (None, 0)
+
+    for _ in range(settle.TRIES_BEFORE_GIVING_UP):
+        days_pass(database)
+        assert serve(database, served) is False
+    assert undelivered(database, UndeliveredState.GIVEN_UP) == []
+
+    serve(database, served)
+    assert undelivered(database, UndeliveredState.GIVEN_UP) == [1]
+
+
+@pytest.mark.postgres
+def test_a_release_and_a_delivery_do_not_wait_for_each_other(postgres_database):
+    """Both write to what waits, to how the sink stands and to its lease."""
+    database = postgres_database
+    numbered(database, 1)
+    deliverer(database, Picky(1)).serve()
+    with database.write() as session:
+        sinks.hold(session, "sink", "why", database_time(session))
+
+    def release():
+        with database.write() as session:
+            return sinks.release(session, "sink", database_time(session))
+
+    def waits():
+        with database.read() as session:
+            return session.execute(text("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")).first()
+
+    with ThreadPoolExecutor(1) as beside:
+        with database.write() as session:
+            session.execute(update(undelivered_events).values(attempts=2))
+            released = beside.submit(release)
+            wait_until(waits)
+            sinks.note_back(session, "sink")
+            session.execute(update(leases).values(holder=sinks.HOLDER))
+        assert released.result(WAIT) is True
 
 
 def test_a_new_sink_may_begin_with_what_happens_from_now_on(database):

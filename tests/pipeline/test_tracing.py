@@ -18,6 +18,7 @@ from worker.pipeline import tracing
 from worker.pipeline.tracing import TracedSink, Tracing
 from worker.runtime import Runtime
 from worker.settings import Settings
+from worker.sinks.base import ASSUMED_CALL_SECONDS
 from worker.store import outbox
 
 
@@ -83,6 +84,27 @@ def test_an_event_that_nobody_s_attempt_brought_has_a_trace_of_its_own_and_a_fai
     assert failed.context.trace == taken.context.trace
     assert failed.context.span != taken.context.span
     assert taken.attributes["messaging.message.id"] == sink.ids[0]
+
+
+def test_a_process_that_is_started_again_repeats_no_span(database):
+    kept = Kept()
+    event = {"sequence": "1", "type": "x", "id": "e"}
+    for _ in range(2):
+        following = told(database, kept)
+        TracedSink(Sink(), following).deliver([event])
+        following.stop()
+
+    first, second = kept.spans
+    assert first.context.trace == second.context.trace
+    assert first.context.span != second.context.span
+
+
+def test_a_sink_that_does_not_say_how_long_a_call_takes_is_traced_too(sqlite_database):
+    older = type("Older", (), {"name": "older", "at_once": 1})()
+
+    traced = TracedSink(older, told(sqlite_database, Kept()))
+
+    assert traced.call_seconds == ASSUMED_CALL_SECONDS
 
 
 def test_what_is_too_much_is_dropped_and_said_once(sqlite_database, monkeypatch):

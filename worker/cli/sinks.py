@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 import click
 
@@ -13,6 +14,7 @@ from worker.pipeline.operate_sinks import Selection
 from worker.reports import sinks as reports
 from worker.reports.sinks import SinkStatus
 from worker.runtime import Runtime
+from worker.store.engine import unless_crossed
 
 COLUMNS = ("sink", "state", "position", "lag", "oldest", "waiting", "given up", "since", "why")
 LOG_COLUMNS = (
@@ -77,8 +79,7 @@ def hold(name: str, reason: str, as_json: bool) -> None:
 def release(name: str, reason: str | None, as_json: bool) -> None:
     """Deliver to a sink again, in order: ends a hold of any kind, and the pauses of what failed."""
     with opened() as runtime:
-        with runtime.database.write() as session:
-            changed = operate_sinks.release(session, runtime.settings, name, actor=operator(), reason=reason)
+        changed = unless_crossed(partial(_release, runtime, name, reason))
         found = _standing(runtime, name)
     released = f"{name} is released; {found.lag + found.waiting} events are waiting"
     _say(found, changed, released if changed else f"{name} was neither held nor waited for", as_json=as_json)
@@ -99,8 +100,8 @@ def resend(
     if sum((event is not None, given_up, since is not None or until is not None)) != 1:
         raise click.UsageError("choose one: --event, --given-up, or a time with --since and --until")
     chosen = Selection(event, given_up, since, until)
-    with opened() as runtime, runtime.database.write() as session:
-        count = operate_sinks.resend(session, runtime.settings, name, chosen, actor=operator())
+    with opened() as runtime:
+        count = operate_sinks.resend(runtime.database, runtime.settings, name, chosen, actor=operator())
     if as_json:
         print_json({"events": count})
     else:
@@ -146,6 +147,11 @@ def _say(found: SinkStatus, changed: bool, sentence: str, *, as_json: bool) -> N
         print_json({"changed": changed, "sink": found})
     else:
         click.echo(sentence)
+
+
+def _release(runtime: Runtime, name: str, reason: str | None) -> bool:
+    with runtime.database.write() as session:
+        return operate_sinks.release(session, runtime.settings, name, actor=operator(), reason=reason)
 
 
 def _standing(runtime: Runtime, name: str) -> SinkStatus:

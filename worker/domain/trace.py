@@ -72,10 +72,11 @@ def called(attempt: SpanContext) -> SpanContext:
     return SpanContext(attempt.trace, _number(SPAN_BYTES, "call", attempt.trace, attempt.span))
 
 
-def delivered(sink: str, sequence: int, again: int, origin: SpanContext | None) -> SpanContext:
-    """The span of an event's delivery to a sink. `again` tells one try from another."""
+def delivered(sink: str, sequence: int, began: int, origin: SpanContext | None) -> SpanContext:
+    """The span of an event's delivery to a sink. When it began, in nanoseconds, tells one try from another, also of
+    a process that was started again."""
     trace = origin.trace if origin else _number(TRACE_BYTES, "event", sequence)
-    return SpanContext(trace, _number(SPAN_BYTES, "event", sink, sequence, again))
+    return SpanContext(trace, _number(SPAN_BYTES, "event", sink, sequence, began))
 
 
 def drained(task: str) -> SpanContext:

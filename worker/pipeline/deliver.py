@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
+from itertools import takewhile
 
 import structlog
 
@@ -20,9 +21,9 @@ from worker.pipeline.hand_over import REFUSED_IN_A_ROW, HandOver
 from worker.pipeline.settle import FIRST_PAUSE as FIRST_PAUSE
 from worker.pipeline.settle import LONGEST_PAUSE as LONGEST_PAUSE
 from worker.pipeline.settle import Settled, Terms, Trouble, pause, settle, settle_plain
-from worker.sinks.base import Sink
+from worker.sinks.base import Sink, call_seconds
 from worker.store import leases, outbox, sinks, undelivered
-from worker.store.engine import UNAVAILABLE, Database, Session
+from worker.store.engine import UNAVAILABLE, Database, Session, unless_crossed
 from worker.store.outbox import NumberedEvent
 from worker.store.sinks import Standing
 from worker.store.undelivered import Waiting
@@ -47,7 +48,8 @@ RESOURCES_AT_ONCE = 10
 others' events do not wait for more."""
 
 MOST_WAITING = 10_000
-"""Events set aside for one sink. Beyond that its others wait at the cursor, where they cost nothing."""
+"""Events set aside for one sink, or sent again. Beyond that its cursor stops at the first that would have to be, and
+what waits behind it costs nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,13 +71,14 @@ class LeaseLost(Exception):
 @dataclass(frozen=True, slots=True)
 class _Work:
     """What is to be handed over: what waits and is due, and what stands behind the cursor. `standing` is there for a
-    sink in trouble, and `blocked` are the resources whose events wait."""
+    sink in trouble, and `blocked` are the resources whose events wait. Where it is `full`, no more may be set aside."""
 
     waiting: Sequence[Waiting]
     batch: Sequence[NumberedEvent]
     standing: Standing | None = None
     blocked: frozenset[str] = frozenset()
     whole: bool = True
+    full: bool = False
 
     @property
     def empty(self) -> bool:
@@ -92,7 +95,7 @@ class Deliverer:
         self._terms = terms or Terms()
         self._holder = holder
         self._lease = sinks.lease_name(sink.name)
-        self._lasting = timedelta(seconds=_call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
+        self._lasting = timedelta(seconds=call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
@@ -222,11 +225,16 @@ class Deliverer:
         if standing.rest_seconds or not standing.waiting:
             return _Work((), found.batch, standing, whole=len(found.batch) < BATCH)
         waiting = undelivered.due(session, name, standing.now, resources=RESOURCES_AT_ONCE, limit=BATCH)
-        if undelivered.full(session, name, MOST_WAITING):
-            return _Work(waiting, (), standing)
         resources = {item.event.resource for item in found.batch}
-        blocked = undelivered.blocked(session, name, resources)
-        return _Work(waiting, found.batch, standing, frozenset(blocked), whole=len(found.batch) < BATCH)
+        blocked = frozenset(undelivered.blocked(session, name, resources))
+        full = undelivered.count_waiting(session, name, MOST_WAITING) == MOST_WAITING
+        batch = list(takewhile(partial(self._free, blocked), found.batch)) if full else found.batch
+        whole = len(batch) < BATCH
+        return _Work(waiting, batch, standing, blocked, whole=whole, full=full)
+
+    def _free(self, blocked: frozenset[str], item: NumberedEvent) -> bool:
+        """Whether an event need not be set aside behind others."""
+        return item.event.resource not in blocked or not self._terms.wanted.passes(item.event)
 
     def _deliver(self, work: _Work, led_at: float) -> _Look:
         lead = _Leading(led_at, partial(self._renew, work.batch[0].sequence if work.batch else None))
@@ -235,6 +243,7 @@ class Deliverer:
             # One more that is refused, and it is left alone again.
             in_a_row = max(in_a_row, REFUSED_IN_A_ROW - 1)
         done = HandOver(self.sink, self._terms.wanted, lead.go_on, blocked=set(work.blocked), in_a_row=in_a_row)
+        done.full = work.full
         failure: Exception | None = None
         try:
             done.waiting(work.waiting)
@@ -247,17 +256,10 @@ class Deliverer:
     def _settle(self, work: _Work, done: HandOver, failure: Exception | None) -> _Look:
         ours = isinstance(failure, (LeaseLost, *UNAVAILABLE))
         fault = None if ours else failure
-        settled = Settled()
-        with self._database.write() as session:
-            if fault is None and work.standing is None and not done.refused:
-                settle_plain(session, self.sink.name, done)
-            else:
-                standing = work.standing or sinks.standing(session, self.sink.name)
-                trouble = Trouble(standing, work.batch, fault, self._failures)
-                settled = settle(session, self.sink.name, done, trouble, self._terms)
-            leases.release(session, self._lease, self._holder)
+        # An operator's release writes to the same rows, in an order of its own.
+        settled = unless_crossed(partial(self._write_down, work, done, fault))
         self._tell(work, done, fault, settled)
-        if fault is not None:
+        if fault is not None or settled.held is not None:
             self._failures += 1
             self._rest(settled.rest_seconds)
             self._left_alone = settled.held is not None
@@ -269,6 +271,18 @@ class Deliverer:
         self._failures = 0
         moved = bool(done.followers or done.arrived or done.refused)
         return _Look.EMPTY if work.whole and not moved else _Look.MORE
+
+    def _write_down(self, work: _Work, done: HandOver, fault: Exception | None) -> Settled:
+        settled = Settled()
+        with self._database.write() as session:
+            if fault is None and work.standing is None and not done.refused:
+                settle_plain(session, self.sink.name, done)
+            else:
+                standing = work.standing or sinks.standing(session, self.sink.name)
+                trouble = Trouble(standing, work.batch, fault, self._failures)
+                settled = settle(session, self.sink.name, done, trouble, self._terms)
+            leases.release(session, self._lease, self._holder)
+        return settled
 
     def _lead(self, session: Session) -> bool:
         return leases.lead(session, self._lease, self._holder, lasting=self._lasting)
@@ -299,11 +313,6 @@ class Deliverer:
             since = standing.away_since or standing.now
             seconds = round((standing.now - since).total_seconds(), 1)
             log.info("sink_recovered", sink=name, failures=standing.failures, seconds=seconds)
-
-
-def _call_seconds(sink: Sink) -> float:
-    # Sinks of other packages that were written for the release before do not say it, and were told to stay below this.
-    return float(getattr(sink, "call_seconds", 3.0))
 
 
 class _Leading:

@@ -30,9 +30,14 @@ class RefusesEverything(Exception):
     """A sink refuses whatever it is given."""
 
 
+class NoRoom(Exception):
+    """A sink refused an event, and so many are set aside for it that no more may be."""
+
+
 class HandOver:
     """One stretch. `go_on` is called before each call to the sink and may end the stretch by raising. `blocked` are the
-    resources of which an event waits; `in_a_row` is how many events were refused since the last that was taken."""
+    resources of which an event waits; `in_a_row` is how many events were refused since the last that was taken.
+    Where it is `full`, none that is refused is set aside."""
 
     def __init__(
         self, sink: Sink, wanted: EventFilter, go_on: Callable[[], None], *, blocked: set[str], in_a_row: int
@@ -45,6 +50,7 @@ class HandOver:
         self.offered = 0
         self.in_a_row = in_a_row
         self.blocked = blocked
+        self.full = False
         self._sink = sink
         self._wanted = wanted
         self._go_on = go_on
@@ -72,7 +78,8 @@ class HandOver:
 
     def stretch(self, batch: Sequence[NumberedEvent]) -> None:
         """Offer the events behind the cursor. Raises what the sink raises, but no refusal; RefusesEverything after
-        too many of those. Up to `reached` each event was taken, set aside, or not wanted."""
+        too many of those, NoRoom where none may be set aside. Up to `reached` each event was taken, set aside, or not
+        wanted."""
         left = deque(item for item in batch if self._wanted.passes(item.event))
         while left:
             if left[0].event.resource in self.blocked:
@@ -112,6 +119,8 @@ class HandOver:
                 self._offer([item])
 
     def _refuse(self, item: NumberedEvent, error: EventRefused) -> None:
+        if self.full:
+            raise NoRoom(str(error)) from error
         self.refused.append((Waiting(item), error_text(error)))
         self.blocked.add(item.event.resource)
         self.reached = item.sequence
@@ -134,7 +143,7 @@ class HandOver:
         metrics.note_delivered(self._sink.name, [item.occurred_at for item in some])
 
 
-_SHOWN = (EventRefused, SinkDisabled, TryLater, RefusesEverything, SinkFailed)
+_SHOWN = (EventRefused, SinkDisabled, TryLater, RefusesEverything, NoRoom, SinkFailed)
 
 
 def error_text(error: BaseException) -> str:

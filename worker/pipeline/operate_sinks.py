@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from worker.domain.events import EVERYTHING
 from worker.errors import SinkRefuses, UnknownSink
+from worker.pipeline.deliver import MOST_WAITING
 from worker.pipeline.sink_terms import terms
 from worker.settings import RESERVED_SINKS, Settings
 from worker.store import audit, outbox, sent_again, sinks, undelivered
 from worker.store.audit import Deed
-from worker.store.engine import Database, Session, database_time
+from worker.store.engine import Database, Session, database_time, unless_crossed
 from worker.store.outbox import NumberedEvent
 
 MOST_SENT_AGAIN = 10_000
-"""Events that are sent again at once. It is one transaction; whoever wants more says it again."""
+"""Events that are sent again at once; whoever wants more says it again."""
+
+SENT_AGAIN_TOGETHER = 500
+"""Of them, so many are written in one transaction. SQLite has one writer, and these keep it for a fifth of a second."""
 
 FORGOTTEN_AT_ONCE = 5000
 """Lines of a log that are deleted in one transaction."""
@@ -61,24 +66,37 @@ def release(session: Session, settings: Settings, name: str, *, actor: str, reas
     return changed
 
 
-def resend(session: Session, settings: Settings, name: str, selection: Selection, *, actor: str) -> int:
+def resend(database: Database, settings: Settings, name: str, selection: Selection, *, actor: str) -> int:
     """Let events be sent again, whether they were given up or delivered; returns how many. They keep their ids, and of
-    one resource they come in order. Raises UnknownSink, and SinkRefuses for a selection that chooses nothing or too
-    much."""
+    one resource they come in order. Each transaction leaves an audit entry of its own. Raises UnknownSink, and
+    SinkRefuses for a selection that chooses nothing or too much."""
     _require_known(settings, name)
-    now = database_time(session)
-    chosen = _chosen(session, settings, name, selection)
+    with database.read() as session:
+        chosen = _chosen(session, settings, name, selection)
     if not chosen:
         raise SinkRefuses("there is no such event that the sink was offered already")
-    count = undelivered.send_again(session, name, chosen, now)
-    details = {"events": count, "first": chosen[0].sequence, "last": chosen[-1].sequence}
-    audit.note(session, Deed(actor, "sink.resend", name, details=details), now)
+    count = 0
+    for first in range(0, len(chosen), SENT_AGAIN_TOGETHER):
+        some = chosen[first : first + SENT_AGAIN_TOGETHER]
+        count += unless_crossed(partial(_send_again, database, name, some, actor))
+    return count
+
+
+def _send_again(database: Database, name: str, some: Sequence[NumberedEvent], actor: str) -> int:
+    with database.write() as session:
+        now = database_time(session)
+        count = undelivered.send_again(session, name, some, now)
+        details = {"events": count, "first": some[0].sequence, "last": some[-1].sequence}
+        audit.note(session, Deed(actor, "sink.resend", name, details=details), now)
     return count
 
 
 def _chosen(session: Session, settings: Settings, name: str, selection: Selection) -> Sequence[NumberedEvent]:
+    room = MOST_WAITING - undelivered.count_waiting(session, name, MOST_WAITING)
+    if not room:
+        raise SinkRefuses(f"{MOST_WAITING} events wait for {name} already: send again when they are delivered")
     if selection.given_up:
-        return sent_again.given_up(session, name, MOST_SENT_AGAIN)
+        return sent_again.given_up(session, name, min(MOST_SENT_AGAIN, room))
     position = outbox.sink_position(session, name)
     if selection.event is not None:
         found = sent_again.by_id(session, selection.event, position)
@@ -87,7 +105,10 @@ def _chosen(session: Session, settings: Settings, name: str, selection: Selectio
     if len(found_in) > MOST_SENT_AGAIN:
         raise SinkRefuses(f"that is more than {MOST_SENT_AGAIN} events: choose a shorter time")
     wanted = terms(settings)[name].wanted if name in settings.sinks else EVERYTHING
-    return [item for item in found_in if wanted.passes(item.event)]
+    chosen = [item for item in found_in if wanted.passes(item.event)]
+    if len(chosen) > room:
+        raise SinkRefuses(f"that is {len(chosen)} events, and only {room} more may wait for {name}")
+    return chosen
 
 
 def forget(database: Database, settings: Settings, name: str, *, actor: str) -> None:

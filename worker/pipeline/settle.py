@@ -36,8 +36,12 @@ TRIES_BEFORE_GIVING_UP = 5
 """Nothing is given up after fewer: a worker that was stopped for days, and comes back before the sink does, has only
 begun to try."""
 
+GIVEN_UP_IN_A_ROW = 20
+"""After so many with none taken behind them, the sink is held instead of losing more: a receiver that is gone for good
+is no reason to give up every event that ever happens, and rows of them nobody reads."""
+
 ACTOR = "verisink"
-"""Who holds a sink that asked for it."""
+"""Who holds a sink that asked for it, or that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,8 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What came of it: how long the sink is left alone in seconds, how many events were given up, and whether the sink
-    is held by its own wish."""
+    """What came of it: how long the sink is left alone in seconds, how many events were given up, and why the sink is
+    held, if it is."""
 
     rest_seconds: float = 0.0
     given_up: int = 0
@@ -92,8 +96,12 @@ def settle(session: Session, sink: str, done: HandOver, trouble: Trouble, terms:
     standing = trouble.standing
     taken = [_taken(item, standing) for item in done.taken]
     taken += [Taken(item.item.sequence, item.attempts + 1, item.last_error) for item in done.arrived]
-    given_up = _settle_refused(session, sink, done, now, terms)
+    gone = not (done.taken or done.arrived) and undelivered.last_were_given_up(session, sink, GIVEN_UP_IN_A_ROW)
+    too_old = _settle_refused(session, sink, done, now, terms, gone)
     passed = _too_old(done, trouble, now, terms)
+    too_old += len(passed.given_up)
+    if gone and passed.given_up:
+        passed = _Passed(done.reached)
     undelivered.give_up(session, sink, passed.given_up, now)
     undelivered.wait_behind(session, sink, [*done.followers, *passed.followers], now)
     outbox.delivered(session, sink, taken, position=passed.reached)
@@ -103,7 +111,10 @@ def settle(session: Session, sink: str, done: HandOver, trouble: Trouble, terms:
     moved |= {item.event.resource for item in passed.followers} | {item.resource for item, _ in done.refused}
     undelivered.wake_first(session, sink, moved, now)
     settled = _settle_sink(session, sink, done, trouble, now)
-    return Settled(settled.rest_seconds, given_up + len(passed.given_up), settled.held)
+    if not (gone and too_old):
+        return Settled(settled.rest_seconds, too_old, settled.held)
+    error = error_text(trouble.failure) if trouble.failure is not None else done.refused[-1][1]
+    return settled if settled.held else _hold(session, sink, f"{GIVEN_UP_IN_A_ROW} given up in a row: {error}", now)
 
 
 def _taken(item: NumberedEvent, standing: Standing) -> Taken:
@@ -112,19 +123,21 @@ def _taken(item: NumberedEvent, standing: Standing) -> Taken:
     return Taken(item.sequence)
 
 
-def _settle_refused(session: Session, sink: str, done: HandOver, now: datetime, terms: Terms) -> int:
-    given_up = 0
+def _settle_refused(session: Session, sink: str, done: HandOver, now: datetime, terms: Terms, gone: bool) -> int:
+    """Note what was refused, and return how many of it are too old. They are given up, unless the sink is gone."""
+    too_old = 0
     for item, error in done.refused:
         since = item.since or now
         attempts = item.attempts + 1
         seconds = pause(attempts, FIRST_REFUSED_PAUSE, LONGEST_REFUSED_PAUSE)
         refused = Refused(item.item, attempts, error, since, now + timedelta(seconds=seconds))
-        if now - since >= terms.retry and attempts >= TRIES_BEFORE_GIVING_UP:
+        old = now - since >= terms.retry and attempts >= TRIES_BEFORE_GIVING_UP
+        too_old += old
+        if old and not gone:
             undelivered.give_up_waiting(session, sink, refused, now)
-            given_up += 1
         else:
             undelivered.refuse(session, sink, refused)
-    return given_up
+    return too_old
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +151,22 @@ class _Passed:
 
 def _too_old(done: HandOver, trouble: Trouble, now: datetime, terms: Terms) -> _Passed:
     """What the sink could not be given for so long that it is given up: from the first event that it has not got, as
-    far as they are old enough."""
+    far as they are old enough and were offered to it. What it was never offered may be what it takes."""
     standing, failure = trouble.standing, trouble.failure
     away = failure is not None and not isinstance(failure, SinkDisabled) and standing.away_since is not None
-    if not away or done.taken or done.arrived or trouble.own_failures < TRIES_BEFORE_GIVING_UP:
+    # The database's count begins anew with a release, and this worker's own with its start.
+    tries = min(trouble.own_failures, standing.failures)
+    if not away or done.taken or done.arrived or tries < TRIES_BEFORE_GIVING_UP:
         return _Passed(done.reached)
+    offered = max(done.offered, standing.tried)
     reached = done.reached
     given_up: list[tuple[NumberedEvent, int, str]] = []
     followers: list[NumberedEvent] = []
     for item in trouble.batch:
         if item.sequence <= done.reached:
             continue
+        if item.sequence > offered:
+            break
         if terms.wanted.passes(item.event):
             if now - max(item.occurred_at, standing.away_since or now) < terms.retry:
                 break
@@ -160,6 +178,12 @@ def _too_old(done: HandOver, trouble: Trouble, now: datetime, terms: Terms) -> _
     return _Passed(reached, given_up, followers)
 
 
+def _hold(session: Session, sink: str, reason: str, now: datetime) -> Settled:
+    if sinks.hold(session, sink, reason, now):
+        audit.note(session, Deed(ACTOR, "sink.hold", sink, reason), now)
+    return Settled(held=reason)
+
+
 def _settle_sink(session: Session, sink: str, done: HandOver, trouble: Trouble, now: datetime) -> Settled:
     """Note how the sink itself stands: back, away, or held by its own wish."""
     failure = trouble.failure
@@ -168,10 +192,7 @@ def _settle_sink(session: Session, sink: str, done: HandOver, trouble: Trouble, 
             sinks.note_back(session, sink)
         return Settled()
     if isinstance(failure, SinkDisabled):
-        reason = error_text(failure)
-        if sinks.hold(session, sink, reason, now):
-            audit.note(session, Deed(ACTOR, "sink.hold", sink, reason), now)
-        return Settled(held=reason)
+        return _hold(session, sink, error_text(failure), now)
     if trouble.standing.failures and (done.taken or done.arrived):
         # It was back for a while, so this is another outage.
         sinks.note_back(session, sink)

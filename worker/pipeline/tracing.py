@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count, islice
+from itertools import islice
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
@@ -18,7 +18,7 @@ import structlog
 from worker.domain import trace
 from worker.domain.trace import NANOSECONDS, Period, Span, SpanContext, SpanKind
 from worker.log import where
-from worker.sinks.base import CloudEvent, Sink
+from worker.sinks.base import CloudEvent, Sink, call_seconds
 from worker.store import origins
 from worker.store.claims import Claim
 from worker.store.engine import UNAVAILABLE, Database, Session
@@ -60,7 +60,6 @@ class _Delivery:
     sequence: int
     event_type: str
     event_id: str
-    again: int
     period: Period
     failed: str | None
 
@@ -77,7 +76,6 @@ class Tracing:
         self._database = database
         self._steps: deque[_Step] = deque()
         self._dropped = False
-        self._tries = count()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
 
@@ -121,10 +119,10 @@ class Tracing:
 
     def delivered(self, sink: str, events: Sequence[CloudEvent], began: int, failed: str | None = None) -> None:
         """Some events were handed to a sink just now, or it did not take them."""
-        period, again = Period(began, self.now()), next(self._tries)
+        period = Period(began, self.now())
         for event in events:
             told = (int(str(event["sequence"])), str(event["type"]), str(event["id"]))
-            self._note(_Delivery(sink, *told, again, period, failed))
+            self._note(_Delivery(sink, *told, period, failed))
 
     def _note(self, step: _Step) -> None:
         if len(self._steps) >= MOST_WAITING:
@@ -172,7 +170,7 @@ class TracedSink:
     def __init__(self, sink: Sink, tracing: Tracing) -> None:
         self._sink = sink
         self._tracing = tracing
-        self.name, self.at_once, self.call_seconds = sink.name, sink.at_once, sink.call_seconds
+        self.name, self.at_once, self.call_seconds = sink.name, sink.at_once, call_seconds(sink)
 
     def deliver(self, events: Sequence[CloudEvent]) -> None:
         """Hand them to the sink. Raises what it raises."""
@@ -235,7 +233,7 @@ def _of_deliveries(session: Session, steps: Sequence[_Delivery]) -> Iterator[Spa
             "verisink.event": step.event_type,
             "verisink.sequence": step.sequence,
         }
-        own = trace.delivered(step.sink, step.sequence, step.again, parent)
+        own = trace.delivered(step.sink, step.sequence, step.period.began, parent)
         name = f"deliver {step.sink}"
         yield Span(name, SpanKind.PRODUCER, own, step.period, parent, attributes=facts, failed=step.failed)
 

@@ -116,22 +116,12 @@ def hold(session: Session, sink: str, reason: str, now: datetime) -> bool:
 
 def release(session: Session, sink: str, now: datetime) -> bool:
     """End the hold, and the pauses of a sink that is away and of events that it refused; false if there was nothing to
-    end. What waits for it is due at once, because whoever releases a sink has mended what failed."""
-    was_held = session.execute(
-        update(sink_states)
-        .where(sink_states.c.sink == sink, sink_states.c.held_at.is_not(None))
-        .values(held_at=None, hold_reason=None)
-        .returning(sink_states.c.sink)
-    ).first()
-    rested = session.execute(
-        update(sink_states)
-        .where(sink_states.c.sink == sink, sink_states.c.due_at > now)
-        .values(due_at=None)
-        .returning(sink_states.c.sink)
-    ).first()
+    end. What waits for it is due at once, because whoever releases a sink has mended what failed.
+
+    Tables are written in the order in which those who deliver write them, so that the two do not wait for each other.
+    """
     waiting = (undelivered_events.c.sink == sink, undelivered_events.c.state == UndeliveredState.WAITING)
-    if was_held is not None:
-        session.execute(delete(leases).where(leases.c.name == lease_name(sink), leases.c.holder == HOLDER))
+    if held(session, sink):
         # The time of a hold does not count towards giving up.
         session.execute(update(undelivered_events).where(*waiting).values(since=now))
     woken = session.execute(
@@ -140,6 +130,21 @@ def release(session: Session, sink: str, now: datetime) -> bool:
         .values(due_at=now)
         .returning(undelivered_events.c.sequence)
     ).all()
+    was_held = session.execute(
+        update(sink_states)
+        .where(sink_states.c.sink == sink, sink_states.c.held_at.is_not(None))
+        # A call that was under way when the hold began may have failed after it, and that is no outage since then.
+        .values(held_at=None, hold_reason=None, **_NOT_AWAY)
+        .returning(sink_states.c.sink)
+    ).first()
+    rested = session.execute(
+        update(sink_states)
+        .where(sink_states.c.sink == sink, sink_states.c.due_at > now)
+        .values(due_at=None)
+        .returning(sink_states.c.sink)
+    ).first()
+    if was_held is not None:
+        session.execute(delete(leases).where(leases.c.name == lease_name(sink), leases.c.holder == HOLDER))
     return was_held is not None or rested is not None or bool(woken)
 
 
@@ -147,11 +152,12 @@ _NOT_AWAY = {"away_since": None, "due_at": None, "failures": 0, "tried": None, "
 
 
 def note_away(session: Session, sink: str, away: Away, now: datetime) -> None:
-    """Count a failure of the whole sink, and leave it alone until its time."""
+    """Count a failure of the whole sink, and leave it alone until its time. One that was held meanwhile is left alone
+    anyway, and the time of its hold is no outage."""
     _ensure_row(session, sink)
     session.execute(
         update(sink_states)
-        .where(sink_states.c.sink == sink)
+        .where(sink_states.c.sink == sink, sink_states.c.held_at.is_(None))
         .values(
             away_since=func.coalesce(sink_states.c.away_since, literal(now, sink_states.c.away_since.type)),
             due_at=away.due_at,
@@ -186,5 +192,5 @@ def forget_log(session: Session, sink: str, limit: int) -> int:
 
 
 def _ensure_row(session: Session, sink: str) -> None:
-    for table, values in ((sink_states, {"sink": sink}), (cursors, {"name": sink_cursor(sink), "value": 0})):
+    for table, values in ((cursors, {"name": sink_cursor(sink), "value": 0}), (sink_states, {"sink": sink})):
         session.execute(insert(session, table).values(**values).on_conflict_do_nothing())

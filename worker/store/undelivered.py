@@ -15,7 +15,7 @@ from worker.store.bulk import Insertion, insert_rows
 from worker.store.engine import Session, insert
 from worker.store.outbox import NumberedEvent, numbered
 from worker.store.sink_tables import undelivered_events
-from worker.store.tables import events
+from worker.store.tables import event_deliveries, events
 
 _SET_ASIDE = Insertion(undelivered_events, key=("sink", "sequence"))
 _WAITING = undelivered_events.c.state == UndeliveredState.WAITING
@@ -77,10 +77,10 @@ def blocked(session: Session, sink: str, resources: Collection[str]) -> set[str]
     return set(session.execute(query.distinct()).scalars()) if resources else set()
 
 
-def full(session: Session, sink: str, most: int) -> bool:
-    """Whether so many events wait already."""
-    query = select(undelivered_events.c.sequence).where(undelivered_events.c.sink == sink, _WAITING)
-    return session.execute(query.offset(most - 1).limit(1)).first() is not None
+def count_waiting(session: Session, sink: str, most: int) -> int:
+    """How many events wait, counted up to `most`."""
+    some = select(undelivered_events.c.sequence).where(undelivered_events.c.sink == sink, _WAITING).limit(most)
+    return session.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
 def wait_behind(session: Session, sink: str, followers: Iterable[NumberedEvent], now: datetime) -> None:
@@ -149,6 +149,17 @@ def give_up_waiting(session: Session, sink: str, refused: Refused, now: datetime
         .where(undelivered_events.c.sink == sink, undelivered_events.c.sequence == refused.item.sequence)
         .values(state=UndeliveredState.GIVEN_UP, since=now, due_at=None)
     )
+
+
+def last_were_given_up(session: Session, sink: str, most: int) -> bool:
+    """Whether so many events were given up behind the last that the sink has taken."""
+    last = select(func.max(event_deliveries.c.sequence)).where(event_deliveries.c.sink == sink).scalar_subquery()
+    query = select(undelivered_events.c.sequence).where(
+        undelivered_events.c.sink == sink,
+        undelivered_events.c.state == UndeliveredState.GIVEN_UP,
+        undelivered_events.c.sequence > func.coalesce(last, 0),
+    )
+    return session.execute(query.offset(most - 1).limit(1)).first() is not None
 
 
 def arrived(session: Session, sink: str, sequences: Collection[int]) -> None:
