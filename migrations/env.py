@@ -11,8 +11,10 @@ ADVISORY_LOCK = 7_236_143_901
 
 
 def run(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=context.config.attributes.get("metadata"))
-    with context.begin_transaction():
+    # Begun here, because Alembic gives SQLite a transaction for each migration, and what it read before the first of them
+    # is no longer true when another deployment migrates at the same time.
+    with connection.begin():
+        context.configure(connection=connection, target_metadata=context.config.attributes.get("metadata"))
         if connection.dialect.name == "postgresql":
             # The advisory lock may be waited for, which the connection's own time-outs would end; the tables' may not.
             connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -32,4 +34,3 @@ def engine() -> Engine:
 
 with engine().connect() as handle:
     run(handle)
-    handle.commit()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 
 from tests.support.rabbit import RabbitServer, rabbit_connection
 from tests.support.services import Postgres, PostgresServer, RedisServer, ServiceUnavailable, redis_client
@@ -39,6 +40,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         return (yield)
     except ServiceUnavailable as reason:
         unavailable(reason)
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A test that runs a command of ours in this process sets up logging, and the next test knows nothing of that."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(autouse=True)

@@ -41,11 +41,13 @@ DEFAULTS: Mapping[str, Setting] = {
     "log_format": "json",
     "api_tokens": [f"flow:{API_TOKEN}"],
     # Tests ask many times a second whether something has come.
-    "api_rate_limit_per_minute": 0,
     # A killed worker's work is due again after a lease, and no test should wait a minute for that.
     "lease_seconds": 4,
     "call_deadline_seconds": 2.0,
 }
+NOT_IN_EARLIER_RELEASES: Mapping[str, str] = {"VERISINK_API_RATE_LIMIT_PER_MINUTE": "0"}
+"""In the environment, because earlier releases are run with the same file, and refuse what they do not know."""
+
 EVERY_SOURCE: Mapping[str, Setting] = {"rate_limit_per_minute": 100_000}
 
 Found = TypeVar("Found")
@@ -195,7 +197,8 @@ class Installation:
 
     def start(self, *arguments: str, **environ: str) -> Child:
         """`verisink <arguments>`, started and not waited for."""
-        return self.start_program(arguments[0], [sys.executable, "-m", "web.main", *arguments], **environ)
+        command = [sys.executable, "-m", "web.main", *arguments]
+        return self.start_program(arguments[0], command, **{**NOT_IN_EARLIER_RELEASES, **environ})
 
     def start_program(self, name: str, command: Sequence[str], **environ: str) -> Child:
         """Another program with the same settings."""

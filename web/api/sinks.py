@@ -13,6 +13,7 @@ from worker.errors import UnknownSink
 from worker.pipeline import operate_sinks
 from worker.reports import sinks as reports
 from worker.runtime import Runtime
+from worker.store.engine import unless_crossed
 
 LIST = Operation(
     method="GET",
@@ -73,9 +74,13 @@ class _Sinks:
 
     def release_sink(self, name: str, body: models.ReleaseRequest) -> Reply:
         settings = self._runtime.settings
-        try:
+
+        def release() -> bool:
             with self._runtime.database.write() as session:
-                changed = operate_sinks.release(session, settings, name, actor=g.actor, reason=body.reason)
+                return operate_sinks.release(session, settings, name, actor=g.actor, reason=body.reason)
+
+        try:
+            changed = unless_crossed(release)
         except UnknownSink as error:
             raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
         return self._answer(name, changed=changed)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from worker.cli.checks import OK, WARN, Check
+from worker.cli.common import sqlite_file
 from worker.cli.output import duration
 from worker.pipeline import operate_sinks
 from worker.reports.sinks import SinkStatus, sink_list
@@ -13,6 +14,10 @@ from worker.store.engine import UNAVAILABLE
 
 def standing_checks(runtime: Runtime) -> Iterator[Check]:
     """How each sink in trouble stands. What keeps the database from being asked is told of elsewhere."""
+    path = sqlite_file(runtime.settings)
+    if path is not None and not path.exists():
+        # To look into it would make it.
+        return
     try:
         if schema.current(runtime.database) != schema.head():
             return
