@@ -11,8 +11,8 @@ ADVISORY_LOCK = 7_236_143_901
 
 
 def run(connection: Connection) -> None:
-    # Begun here, because Alembic gives SQLite a transaction for each migration, and what it read before the first of them
-    # is no longer true when another deployment migrates at the same time.
+    # Begun here, because Alembic gives SQLite a transaction for each migration, and what it read before the first of
+    # them is no longer true when another deployment migrates at the same time.
     with connection.begin():
         context.configure(connection=connection, target_metadata=context.config.attributes.get("metadata"))
         if connection.dialect.name == "postgresql":
