@@ -117,5 +117,4 @@ def _lacking(needed: Scope | None) -> Refused:
 
 def may_see_personal() -> bool:
     """Whether this request's token may see personal data."""
-    caller: Caller = g.caller
-    return caller.may(Scope.RESULTS_PII)
+    return bool(g.caller.may(Scope.RESULTS_PII))
