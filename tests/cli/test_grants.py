@@ -63,7 +63,11 @@ def test_schema_describes_the_views_without_settings_or_database(tmp_path):
     assert (tmp_path / page).read_text("utf-8") == printed.stdout
     described = shell.json("schema")
     assert [view["view"] for view in described] == list(VIEWS_DESCRIBED)
-    assert {column["name"] for column in described[0]["columns"] if column["personal"]} == {"reference", "document"}
+    assert {column["name"] for column in described[0]["columns"] if column["personal"]} == {
+        "reference",
+        "document",
+        "provider_status",
+    }
     assert shell.run("schema", "--dbt").stdout.startswith("#")
 
 
