@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import amqp
 
-from tests.support.services import ServiceUnavailable, end, free_port, wait_until
+from tests.support.services import ServiceUnavailable, end, free_port, freeze, wait_until
 
 DEBIAN_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """What Debian's /usr/sbin/rabbitmq-server runs after it has changed user, folder and output to the system service's."""
@@ -87,7 +87,7 @@ class RabbitServer:
 
     def pause(self) -> None:
         """Freezes the server: connections stay open and nothing answers, as on a stalled network."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def resume(self) -> None:
         """Lets a frozen server go on."""

@@ -108,6 +108,13 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return []
 
 
+def freeze(pid: int) -> None:
+    """Stops a child of ours, and returns when every thread of it stands still. The signal alone only asks for that: a
+    busy machine's threads answer for some milliseconds more."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
     """Sends a signal and waits; who does not obey is killed."""
     if process.poll() is None:
@@ -355,7 +362,7 @@ class RedisServer:
 
     def pause(self) -> None:
         """Freezes the server: connections stay open and nothing answers, as on a stalled network."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def resume(self) -> None:
         """Lets a frozen server go on."""
