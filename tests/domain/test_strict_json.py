@@ -149,6 +149,26 @@ def test_equal_values_have_one_canonical_form(value):
     assert json.loads(canonical(value)) == value
 
 
+def without_exponents(value):
+    if isinstance(value, dict):
+        return {name: without_exponents(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_exponents(item) for item in value]
+    return 7 if isinstance(value, float) and "e" in repr(value) else value
+
+
+PLAIN_FLOATS = st.floats(1e-4, 1e16, exclude_max=True) | st.floats(-1e16, -1e-4, exclude_min=True)
+
+
+@given(ORDINARY | PLAIN_FLOATS)
+@example({"b": "\x7f\x80\u20ac\x1f\n/\\", "a": [2**64, -(2**63), None, True], "\u20ac": {}})
+@example([0.0, -0.0, 1e-4, 9999999999999998.0, 100.0, 0.1 + 0.2, 1e16, 1e-5])
+def test_what_is_written_faster_is_the_same(value):
+    plain = without_exponents(value)
+
+    assert canonical(plain, exponents=False) == canonical(plain)
+
+
 def test_canonical_takes_what_parse_lets_through():
     assert canonical(parse(b'{"b": "\\ud800", "a": "\\u0000"}')) == b'{"a":"\\u0000","b":"\\ud800"}'
 

@@ -26,6 +26,10 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/#=+-]{0,127}\Z")
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 """What names of members look like. An object with a person's address for a name is a list of persons."""
 
+_URLS = ("https://", "http://")
+_NESTED = (dict, list)
+_NESTED_OR_FRACTION = (dict, list, float)
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -65,7 +69,9 @@ def content_digest(document: Json, volatile: tuple[Path, ...]) -> str:
 
     Signed file URLs carry a fresh token in their query at each read; the file that they name is the same.
     """
-    return hashlib.sha256(canonical(_meaning(document, _start(volatile)))).hexdigest()
+    exponents: list[float] = []
+    meaning = _meaning(document, _start(volatile), exponents)
+    return hashlib.sha256(canonical(meaning, exponents=bool(exponents))).hexdigest()
 
 
 def mask(value: Json, plain: tuple[Path, ...]) -> Json:
@@ -133,7 +139,13 @@ def _redacted(value: Json, place: _Place) -> Json:
     if place.ends:
         return value if value in (None, "", REDACTED) else REDACTED
     if isinstance(value, dict):
-        new = {name: item for name, old in value.items() if (item := _redacted(old, place.below(name))) is not old}
+        named, others = place.named, place.others
+        new: dict[str, Json] = {}
+        for name, old in value.items():
+            below = named.get(name, others)
+            # Most of a document are texts and numbers that no path ends at. They are not worth a call each.
+            if (below.ends or isinstance(old, _NESTED)) and (item := _redacted(old, below)) is not old:
+                new[name] = item
         return {**value, **new} if new else value
     if isinstance(value, list):
         items = [_redacted(item, place.others) for item in value]
@@ -141,14 +153,27 @@ def _redacted(value: Json, place: _Place) -> Json:
     return value
 
 
-def _meaning(value: Json, place: _Place) -> Json:
-    """The value without what ends a path. A part that is absent and one that is left out are the same."""
+def _meaning(value: Json, place: _Place, exponents: list[float]) -> Json:
+    """The value without what ends a path. A part that is absent and one that is left out are the same. What is left of
+    numbers that are written with an exponent is noted."""
     if isinstance(value, str):
-        return value.partition("?")[0] if value.startswith(("https://", "http://")) else value
+        return value.partition("?")[0] if value.startswith(_URLS) else value
     if isinstance(value, dict):
-        return {name: _meaning(item, below) for name, item in value.items() if not (below := place.below(name)).ends}
+        named, others = place.named, place.others
+        kept: dict[str, Json] = {}
+        for name, item in value.items():
+            below = named.get(name, others)
+            if below.ends:
+                continue
+            # Nor are texts that are no URLs, whole numbers and truth values here.
+            if item.startswith(_URLS) if isinstance(item, str) else isinstance(item, _NESTED_OR_FRACTION):
+                item = _meaning(item, below, exponents)
+            kept[name] = item
+        return kept
     if isinstance(value, list):
-        return [] if place.others.ends else [_meaning(item, place.others) for item in value]
+        return [] if place.others.ends else [_meaning(item, place.others, exponents) for item in value]
+    if isinstance(value, float) and "e" in repr(value):
+        exponents.append(value)
     return value
 
 

@@ -5,6 +5,7 @@ import re
 import zlib
 from datetime import UTC, datetime
 
+import orjson
 from sqlalchemy import JSON, DateTime, Dialect, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
@@ -15,8 +16,8 @@ from sqlalchemy.types import TypeDecorator
 from worker.domain.strict_json import Json
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_UNSTORABLE_ESCAPE = re.compile(r"\\u(?:0000|d[89a-f])")
-"""Escapes of whole characters look like this too; then the walk finds nothing."""
+_NUL_ESCAPE = "\\u0000"
+"""An escaped backslash may stand before as many; then the walk finds nothing."""
 
 
 def storable(text: str) -> str:
@@ -40,9 +41,12 @@ def storable_json(value: Json) -> Json:
 
 def json_text(value: Json) -> str:
     """The value as JSON text that every database can hold."""
-    # What cannot be stored is an escape in ASCII, so that looking for it once spares a walk through nearly everything.
-    text = json.dumps(value)
-    return json.dumps(storable_json(value)) if _UNSTORABLE_ESCAPE.search(text) else text
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        # A lone surrogate, or an integer of more than 64 bits.
+        return json.dumps(storable_json(value))
+    return json.dumps(storable_json(value)) if _NUL_ESCAPE in text else text
 
 
 def _storable_object(value: dict[str, Json]) -> Json:
