@@ -1,12 +1,13 @@
 """Secrets go, and a digest sees only what a document means."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.domain.documents import REDACTED, content_digest, redact, redact_object
+from worker.domain.documents import REDACTED, content_digest, may_hold, redact, redact_object
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,30 @@ def test_the_order_of_a_list_means_something():
     assert content_digest([1, 2], ()) != content_digest([2, 1], ())
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"key": 1}',
+        b'{"a": {"key":1}}',
+        b'{"\\u006bey": 1}',
+        b'{"k\\u0065y": 1}',
+        b'{"a": "\\u00e9"}',
+        b'{"a": "key"}',
+    ],
+)
+def test_what_may_hold_a_secret_is_walked_through(body):
+    assert may_hold(body, (("**", "key"),))
+
+
+@pytest.mark.parametrize("path", [("a", "*"), ("**",), ("a/b",), ('"',), ("\u20ac",)])
+def test_a_name_that_can_be_written_in_several_ways_may_be_anywhere(path):
+    assert may_hold(b"{}", (path,))
+
+
+def test_what_holds_no_such_name_is_not():
+    assert not may_hold(b'{"a": {"b": "k\\ney"}}', (("**", "key"), ("c",)))
+
+
 def test_an_object_stays_one():
     assert redact_object({"a": {"otp": "1"}, "b": 2}, (("**", "otp"),)) == ({"a": {"otp": REDACTED}, "b": 2}, True)
     assert redact_object({"a": {"otp": "1"}}, (("*",),)) == ({"a": REDACTED}, True)
@@ -147,3 +172,10 @@ def test_the_digest_is_blind_where_the_path_leads_and_nowhere_else(document, pat
     if redacted == document:
         return
     assert content_digest(document, ()) != content_digest(redacted, ())
+
+
+@given(st.dictionaries(NAMES, TREES), ROUTES, st.booleans())
+def test_no_secret_is_overlooked(document, path, ensure_ascii):
+    found = redact(document, (path,))[1]
+
+    assert may_hold(json.dumps(document, ensure_ascii=ensure_ascii).encode(), (path,)) or not found

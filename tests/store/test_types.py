@@ -1,10 +1,14 @@
-"""Bytes from outside are there again byte for byte."""
+"""Bytes from outside are there again byte for byte, and JSON as far as a database can hold it."""
+
+import json
+from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.store.types import COMPRESS_FROM, packed, unpacked
+from worker.store.types import COMPRESS_FROM, json_text, packed, rows_text, unpacked
 
 
 @given(st.binary(max_size=600), st.integers(1, 40))
@@ -24,3 +28,38 @@ def test_short_bodies_are_stored_as_they_are(body: bytes) -> None:
 
 def test_long_ones_take_less() -> None:
     assert len(packed(b'{"name":"value"}' * 100)) < 100
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(JSON)
+@example({"\x00": "\ud800", "a": [2**70, "\\u0000", "\u20ac"]})
+def test_json_text_is_the_value_without_what_cannot_be_stored(value):
+    text = json_text(value)
+
+    found = json.loads(text.encode())
+    assert found == value or unstorable(value)
+    assert not unstorable(found)
+
+
+def unstorable(value) -> bool:
+    if isinstance(value, dict):
+        return any(unstorable(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(unstorable(item) for item in value)
+    return isinstance(value, str) and any(letter == "\x00" or "\ud800" <= letter <= "\udfff" for letter in value)
+
+
+@pytest.mark.parametrize("number", [7, 2**70], ids=["usual", "large"])
+def test_rows_are_written_with_their_times_and_ids(number):
+    row = {"at": datetime(2026, 1, 2, 3, 4, 5, 678, UTC), "id": UUID(int=1), "number": number, "text": "a\x00b"}
+
+    [found] = json.loads(rows_text([row]))
+
+    assert datetime.fromisoformat(found["at"]) == row["at"]
+    assert found["id"] == "00000000-0000-0000-0000-000000000001"
+    assert (found["number"], found["text"]) == (number, "a\ufffdb")

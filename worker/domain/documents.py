@@ -64,6 +64,20 @@ def redact_object(document: dict[str, Json], secrets: tuple[Path, ...]) -> tuple
     return kept if isinstance(kept, dict) else {}, found
 
 
+def may_hold(body: bytes, paths: tuple[Path, ...]) -> bool:
+    """Whether the document that is written in `body` may hold what one of the paths ends at. False is sure; true means
+    that it is worth a walk, which takes many times as long."""
+    return b"\\u" in body or any(name in body for name in _last_names(paths))
+
+
+@lru_cache(maxsize=256)
+def _last_names(paths: tuple[Path, ...]) -> tuple[bytes, ...]:
+    """The names of the members that paths end at, as they stand in a document. What may stand there in another way, or
+    is any member, is written as what stands in every document: nothing."""
+    lasts = [path[-1] for path in paths]
+    return tuple(name.encode() if _MEMBER.match(name) else b"" for name in lasts)
+
+
 def content_digest(document: Json, volatile: tuple[Path, ...]) -> str:
     """SHA-256 (hex) of what `document` says, without its volatile parts and without the queries of URLs.
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 
-from worker.domain.documents import Paths, content_digest, redact_object
+from worker.domain.documents import Path, Paths, content_digest, may_hold, redact_object
 from worker.domain.model import Drift, Reading, ResourceRef
 from worker.domain.strict_json import Json, parse_object
 from worker.providers.base import Provider
@@ -22,7 +22,7 @@ def read_document(provider: Provider, source: Source, ref: ResourceRef, body: by
     """Read a provider's answer, and prepare it for keeping. Raises UnreadableJson or UnexpectedDocument."""
     content = parse_object(body)
     paths = provider.paths(ref)
-    reading, kept, redacted = _read(provider, source, ref, content, paths)
+    reading, kept, redacted = _read(provider, source, ref, content, _secrets(paths, body))
     document = Document(
         body=json.dumps(kept, ensure_ascii=True).encode() if redacted else body,
         redacted=redacted,
@@ -37,14 +37,19 @@ def read_document(provider: Provider, source: Source, ref: ResourceRef, body: by
 
 def read_again(provider: Provider, source: Source, ref: ResourceRef, body: bytes) -> Reading:
     """What the present mapping reads in a body that was stored. Raises UnreadableJson or UnexpectedDocument."""
-    return _read(provider, source, ref, parse_object(body), provider.paths(ref))[0]
+    return _read(provider, source, ref, parse_object(body), _secrets(provider.paths(ref), body))[0]
+
+
+def _secrets(paths: Paths, body: bytes) -> tuple[Path, ...]:
+    """The paths of secrets that the document may hold; hardly any holds one."""
+    return paths.secrets if may_hold(body, paths.secrets) else ()
 
 
 def _read(
-    provider: Provider, source: Source, ref: ResourceRef, content: dict[str, Json], paths: Paths
+    provider: Provider, source: Source, ref: ResourceRef, content: dict[str, Json], secrets: tuple[Path, ...]
 ) -> tuple[Reading, dict[str, Json], bool]:
     # It is read without its secrets, so that no check carries one.
-    kept, redacted = redact_object(content, paths.secrets)
+    kept, redacted = redact_object(content, secrets)
     return _bounded(provider.read(source, ref, kept)), kept, redacted
 
 

@@ -3,7 +3,9 @@
 import json
 import re
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 from sqlalchemy import JSON, DateTime, Dialect, LargeBinary, Text
@@ -29,28 +31,42 @@ def storable(text: str) -> str:
 
 def storable_json(value: Json) -> Json:
     """The value with every text in it storable; itself if it is so already, as nearly all are."""
+    kept: Json = _storable(value)
+    return kept
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON, and rows with values of other types, which stay as they are
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, dict):
         return _storable_object(value)
     if isinstance(value, list):
-        items = [storable_json(item) for item in value]
+        items = [_storable(item) for item in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
 
 
 def json_text(value: Json) -> str:
     """The value as JSON text that every database can hold."""
+    return _text(value, None)
+
+
+def rows_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as one JSON text that PostgreSQL can make rows of again; times and UUIDs as it writes them."""
+    return _text(list(rows), str)
+
+
+def _text(value: object, other: Callable[[object], str] | None) -> str:
     try:
         text = orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
         # A lone surrogate, or an integer of more than 64 bits.
-        return json.dumps(storable_json(value))
-    return json.dumps(storable_json(value)) if _NUL_ESCAPE in text else text
+        return json.dumps(_storable(value), default=other)
+    return json.dumps(_storable(value), default=other) if _NUL_ESCAPE in text else text
 
 
-def _storable_object(value: dict[str, Json]) -> Json:
-    new = {name: item for name, old in value.items() if (item := storable_json(old)) is not old}
+def _storable_object(value: dict[str, Any]) -> dict[str, Any]:
+    new = {name: item for name, old in value.items() if (item := _storable(old)) is not old}
     kept = {**value, **new} if new else value
     if any(storable(name) is not name for name in kept):
         return {storable(name): item for name, item in kept.items()}
