@@ -123,7 +123,7 @@ class Publisher:
         """Number what there is. Where something was written it is not looked for: that would only take time."""
         numbered = 0
         while written or self._any_unnumbered():
-            with self._database.write() as session:
+            with self._database.write_at_once() as session:
                 some = outbox.number(session)
             numbered += some
             if some < outbox.NUMBERED_AT_ONCE:

@@ -81,13 +81,41 @@ def appending(new: Iterable[Event], now: datetime) -> Step:
 
 def number(session: Session) -> int:
     """Number committed events that have no number yet; returns how many. Waits for another numberer to commit."""
-    last = session.execute(select(cursors.c.value).where(cursors.c.name == _EVENTS).with_for_update()).scalar_one()
+    if is_sqlite(session):
+        return _number_alone(session)
+    while True:
+        [row] = session.connection().exec_driver_sql(_NUMBER)
+        if row.alone:
+            count: int = row.count
+            return count
+
+
+_NUMBER = f"""
+WITH locked AS (SELECT value FROM cursors WHERE name = '{_EVENTS}' FOR UPDATE),
+seen AS (SELECT locked.value, locked.value = cursors.value AS alone
+         FROM cursors CROSS JOIN locked WHERE cursors.name = '{_EVENTS}'),
+waiting AS (SELECT position, row_number() OVER (ORDER BY position) AS rank
+            FROM events WHERE sequence IS NULL ORDER BY position LIMIT {NUMBERED_AT_ONCE}),
+numbered AS (UPDATE events SET sequence = seen.value + waiting.rank
+             FROM waiting CROSS JOIN seen WHERE events.position = waiting.position AND seen.alone RETURNING 1),
+counted AS (SELECT count(*) AS count FROM numbered),
+moved AS (UPDATE cursors SET value = cursors.value + counted.count
+          FROM counted WHERE cursors.name = '{_EVENTS}' AND counted.count > 0)
+SELECT seen.alone, counted.count FROM seen CROSS JOIN counted
+"""  # noqa: S608 - a name and a number of our own
+"""One statement, and so one word with the server. What it sees of the table is as old as itself, and it may have waited
+for another numberer since: then the cursor that it has locked is no longer the one that it sees, and it begins again.
+The limit is written out, because PostgreSQL takes one that it does not know for a tenth of the table."""
+
+
+def _number_alone(session: Session) -> int:
+    """`number` for SQLite, whose one writer has nobody to wait for."""
+    last = session.execute(select(cursors.c.value).where(cursors.c.name == _EVENTS)).scalar_one()
     waiting = (
         select(events.c.position, func.row_number().over(order_by=events.c.position).label("rank"))
         .where(events.c.sequence.is_(None))
         .order_by(events.c.position)
-        # Written out, because PostgreSQL takes a limit that it does not know for a tenth of the table.
-        .limit(literal_column(str(NUMBERED_AT_ONCE)))
+        .limit(NUMBERED_AT_ONCE)
         .subquery()
     )
     numbering = (
@@ -96,19 +124,9 @@ def number(session: Session) -> int:
         .values(sequence=last + waiting.c.rank)
         .returning(events.c.position)
     )
-    if is_sqlite(session):
-        count = len(session.execute(numbering).all())
-        session.execute(update(cursors).where(cursors.c.name == _EVENTS).values(value=last + count))
-        return count
-    done = numbering.cte("numbered")
-    count_all = select(func.count()).select_from(done).scalar_subquery()
-    moved = session.execute(
-        update(cursors)
-        .where(cursors.c.name == _EVENTS, exists(select(done.c.position)))
-        .values(value=last + count_all)
-        .returning(cursors.c.value)
-    ).scalar_one_or_none()
-    return 0 if moved is None else moved - last
+    count = len(session.execute(numbering).all())
+    session.execute(update(cursors).where(cursors.c.name == _EVENTS).values(value=last + count))
+    return count
 
 
 def any_unnumbered(session: Session) -> bool:
