@@ -20,12 +20,13 @@ from worker.log import where
 from worker.pipeline.hand_over import REFUSED_IN_A_ROW, HandOver
 from worker.pipeline.settle import FIRST_PAUSE as FIRST_PAUSE
 from worker.pipeline.settle import LONGEST_PAUSE as LONGEST_PAUSE
-from worker.pipeline.settle import Settled, Terms, Trouble, pause, settle, settle_plain
+from worker.pipeline.settle import Settled, Terms, Trouble, pause, settle
 from worker.sinks.base import Sink, call_seconds
-from worker.store import leases, outbox, sinks, undelivered
+from worker.store import leases, outbox, sinks, turns, undelivered
 from worker.store.engine import UNAVAILABLE, Database, Session, unless_crossed
-from worker.store.outbox import NumberedEvent
+from worker.store.outbox import Look, NumberedEvent
 from worker.store.sinks import Standing
+from worker.store.turns import Turn
 from worker.store.undelivered import Waiting
 
 BATCH = 250
@@ -93,9 +94,8 @@ class Deliverer:
         self.sink = sink
         self._database = database
         self._terms = terms or Terms()
-        self._holder = holder
-        self._lease = sinks.lease_name(sink.name)
-        self._lasting = timedelta(seconds=call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
+        lasting = timedelta(seconds=call_seconds(sink) + RENEW_SECONDS + SPARE_SECONDS)
+        self._turn = Turn(sink.name, sinks.lease_name(sink.name), holder, lasting)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
@@ -202,13 +202,14 @@ class Deliverer:
     def _deliver_some(self) -> _Look:
         """Deliver a batch, if there is one and no other process is at it."""
         led_at = monotonic()
-        with self._database.write() as session:
-            if not self._lead(session):
+        with self._database.write_at_once() as session:
+            found = turns.begin(session, self._turn, BATCH)
+            if found is None:
                 return _Look.TAKEN_BY_ANOTHER
-            work = self._look(session)
+            work = self._look_closer(session, found)
             rest = work.standing.rest_seconds if work.standing is not None else 0.0
             if rest or work.empty:
-                leases.release(session, self._lease, self._holder)
+                leases.release(session, self._turn.lease, self._turn.holder)
         if rest:
             self._rest(rest)
             return _Look.RESTING
@@ -216,9 +217,8 @@ class Deliverer:
             return _Look.EMPTY
         return self._deliver(work, led_at)
 
-    def _look(self, session: Session) -> _Work:
+    def _look_closer(self, session: Session, found: Look) -> _Work:
         name = self.sink.name
-        found = outbox.look(session, name, BATCH)
         if not found.troubled:
             return _Work((), found.batch, whole=len(found.batch) < BATCH)
         standing = sinks.standing(session, name)
@@ -273,19 +273,20 @@ class Deliverer:
         return _Look.EMPTY if work.whole and not moved else _Look.MORE
 
     def _write_down(self, work: _Work, done: HandOver, fault: Exception | None) -> Settled:
-        settled = Settled()
+        if fault is None and work.standing is None and not done.refused:
+            with self._database.write_at_once() as session:
+                turns.end(session, self._turn, [item.sequence for item in done.taken], position=done.reached)
+            return Settled()
         with self._database.write() as session:
-            if fault is None and work.standing is None and not done.refused:
-                settle_plain(session, self.sink.name, done)
-            else:
-                standing = work.standing or sinks.standing(session, self.sink.name)
-                trouble = Trouble(standing, work.batch, fault, self._failures)
-                settled = settle(session, self.sink.name, done, trouble, self._terms)
-            leases.release(session, self._lease, self._holder)
+            standing = work.standing or sinks.standing(session, self.sink.name)
+            trouble = Trouble(standing, work.batch, fault, self._failures)
+            settled = settle(session, self.sink.name, done, trouble, self._terms)
+            leases.release(session, self._turn.lease, self._turn.holder)
         return settled
 
     def _lead(self, session: Session) -> bool:
-        return leases.lead(session, self._lease, self._holder, lasting=self._lasting)
+        turn = self._turn
+        return leases.lead(session, turn.lease, turn.holder, lasting=turn.lasting)
 
     def _renew(self, first: int | None) -> bool:
         """Take the lease again; false where somebody else has it, or has delivered from `first` on meanwhile."""

@@ -1,6 +1,6 @@
 """Settle: write down what became of a stretch of events that was handed to a sink, in one transaction.
 
-A sink that takes everything costs what moving its cursor costs. All else is for those in trouble.
+This is for sinks in trouble. A sink that takes everything costs what moving its cursor costs, and that is elsewhere.
 """
 
 import math
@@ -85,13 +85,8 @@ def pause(count: int, first: float, longest: float) -> float:
     return float(min(longest, first * 2.0 ** min(max(count - 1, 0), 30)) * share())
 
 
-def settle_plain(session: Session, sink: str, done: HandOver) -> None:
-    """Settle a stretch of which everything was taken, by a sink that was not in trouble."""
-    outbox.delivered(session, sink, [Taken(item.sequence) for item in done.taken], position=done.reached)
-
-
 def settle(session: Session, sink: str, done: HandOver, trouble: Trouble, terms: Terms) -> Settled:
-    """Settle any other stretch."""
+    """Settle a stretch that was not simply taken, by a sink that was not in trouble: for that there is `turns.end`."""
     now = database_time(session)
     standing = trouble.standing
     taken = [_taken(item, standing) for item in done.taken]

@@ -112,11 +112,11 @@ class Database:
         self._turns = _Turns()
         if self.is_sqlite:
             self.engine = _sqlite_engine(url, "BEGIN", pool_size)
-            self.writer = self._hasty = _sqlite_engine(url, "BEGIN IMMEDIATE", 1)
+            self.writer = self.hasty = _sqlite_engine(url, "BEGIN IMMEDIATE", 1)
         else:
             self.engine = self.writer = _postgresql_engine(url, pool_size, waiter)
             # With connections of its own, because to switch one there and back takes as long as a short statement.
-            self._hasty = _postgresql_engine(url, pool_size, waiter, autocommit=True)
+            self.hasty = _postgresql_engine(url, pool_size, waiter, autocommit=True)
         self._reader = self.engine.execution_options(postgresql_readonly=True)
 
     def beside(self, pool_size: int, waiter: Waiter) -> "Database":
@@ -145,21 +145,21 @@ class Database:
 
     def warm(self) -> None:
         """Open a connection of each kind. What SQLAlchemy asks its first ones blocks, whatever the waiter."""
-        for engine in (self.engine, self._hasty):
+        for engine in (self.engine, self.hasty):
             engine.connect().close()
 
     @contextmanager
     def write_at_once(self) -> Iterator[Session]:
         """A session in which PostgreSQL commits each statement by itself, without a word more; SQLite, where a word
         costs nothing, commits all together."""
-        with self.write() if self.is_sqlite else Session(self._hasty) as session:
+        with self.write() if self.is_sqlite else Session(self.hasty) as session:
             yield session
 
     def dispose(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
         self.writer.dispose()
-        self._hasty.dispose()
+        self.hasty.dispose()
         for database in self._beside:
             database.dispose()
 

@@ -50,16 +50,17 @@ def lead(session: Session, name: str, holder: str, *, lasting: timedelta) -> boo
     if is_sqlite(session):
         return acquire(session, name, holder, now=database_time(session), lasting=lasting)
     values = {"name": name, "holder": holder, "lasting": lasting}
-    return session.connection().exec_driver_sql(_LEAD, values).first() is not None
+    return session.connection().exec_driver_sql(LEAD, values).first() is not None
 
 
-_LEAD = """
+LEAD = """
 INSERT INTO leases (name, holder, expires_at)
 VALUES (%(name)s, %(holder)s, clock_timestamp() + %(lasting)s)
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
 WHERE leases.holder = excluded.holder OR leases.expires_at <= clock_timestamp()
 RETURNING set_config('synchronous_commit', 'off', true)
 """
+"""`lead` for PostgreSQL, with `name`, `holder` and `lasting`; it answers with a row if the lease was taken."""
 
 
 def standing(session: Session, name: str, holder: str, *, now: datetime) -> timedelta | None:

@@ -86,7 +86,7 @@ def number(session: Session) -> int:
     while True:
         [row] = session.connection().exec_driver_sql(_NUMBER)
         if row.alone:
-            count: int = row.count
+            count: int = row.events
             return count
 
 
@@ -98,10 +98,10 @@ waiting AS (SELECT position, row_number() OVER (ORDER BY position) AS rank
             FROM events WHERE sequence IS NULL ORDER BY position LIMIT {NUMBERED_AT_ONCE}),
 numbered AS (UPDATE events SET sequence = seen.value + waiting.rank
              FROM waiting CROSS JOIN seen WHERE events.position = waiting.position AND seen.alone RETURNING 1),
-counted AS (SELECT count(*) AS count FROM numbered),
-moved AS (UPDATE cursors SET value = cursors.value + counted.count
-          FROM counted WHERE cursors.name = '{_EVENTS}' AND counted.count > 0)
-SELECT seen.alone, counted.count FROM seen CROSS JOIN counted
+counted AS (SELECT count(*) AS events FROM numbered),
+moved AS (UPDATE cursors SET value = cursors.value + counted.events
+          FROM counted WHERE cursors.name = '{_EVENTS}' AND counted.events > 0)
+SELECT seen.alone, counted.events FROM seen CROSS JOIN counted
 """  # noqa: S608 - a name and a number of our own
 """One statement, and so one word with the server. What it sees of the table is as old as itself, and it may have waited
 for another numberer since: then the cursor that it has locked is no longer the one that it sees, and it begins again.
