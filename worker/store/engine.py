@@ -183,7 +183,10 @@ def unless_crossed(write: Callable[[], Result]) -> Result:
 
 def database_time(session: Session) -> datetime:
     """The database's clock."""
-    return session.execute(select(db_now())).scalar_one()
+    return session.execute(_TIME).scalar_one()
+
+
+_TIME = select(db_now())
 
 
 def is_sqlite(session: Session) -> bool:

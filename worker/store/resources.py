@@ -13,11 +13,14 @@ from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import (
+    ARRAY,
     CTE,
+    BigInteger,
     ColumnElement,
     Integer,
     Interval,
     Row,
+    Select,
     Text,
     Update,
     Uuid,
@@ -210,32 +213,53 @@ def _claim(row: Row[tuple[object, ...]], token: uuid.UUID, now: datetime) -> Cla
 def lock_claimed(
     session: Session, claims: Sequence[Claim], related: Collection[ResourceKey] = ()
 ) -> dict[int, Row[Any]]:
-    """The rows of those claims that are still ours, by resource id, locked until the transaction ends; each with the
-    database's time as `now`.
+    """What is to be known of those claims that are still ours, by resource id, their rows locked until the transaction
+    ends; each with the database's time as `now`.
 
     Rows of `related` resources, as far as they exist, are locked with them: everybody who takes several takes them in
     one go and in the order of their keys, so that two who take the same ones cannot wait for each other.
     """
-    held: ColumnElement[bool] = resources.c.id.in_([item.resource_id for item in claims])
-    if related:
-        names = tuple_(resources.c.source, resources.c.kind, resources.c.external_id)
-        wanted = sorted((key.source, key.ref.kind, key.ref.external_id) for key in related)
-        named = select(resources.c.id).where(names.in_(wanted))
-        held = or_(held, among(session, resources.c.id, named))
-    rows: Sequence[Any] = session.execute(
-        select(*resources.c, db_now().label("now"))
-        .where(held)
-        .order_by(*in_key_order(session))
-        .with_for_update(key_share=True)
-    ).all()
+    ids = [item.resource_id for item in claims]
+    rows: Sequence[Row[Any]]
+    if related or is_sqlite(session):
+        rows = session.execute(_locking(_any_of(session, ids, related), in_key_order(session))).all()
+    else:
+        rows = session.connection().exec_driver_sql(_locking_in_postgresql(), {"ids": ids}).all()
     tokens = {(item.resource_id, item.token) for item in claims}
     return {row.id: row for row in rows if (row.id, row.claim_token) in tokens}
+
+
+def _any_of(session: Session, ids: list[int], related: Collection[ResourceKey]) -> ColumnElement[bool]:
+    held: ColumnElement[bool] = resources.c.id.in_(ids)
+    if not related:
+        return held
+    names = tuple_(resources.c.source, resources.c.kind, resources.c.external_id)
+    wanted = sorted((key.source, key.ref.kind, key.ref.external_id) for key in related)
+    named = select(resources.c.id).where(names.in_(wanted))
+    return or_(held, among(session, resources.c.id, named))
+
+
+def _locking(chosen: ColumnElement[bool], order: Iterable[ColumnElement[str]]) -> Select[*tuple[Any, ...]]:
+    row = resources.c
+    told = (row.id, row.claim_token, row.wanted, row.version, row.read_started_at, row.provider_updated_at)
+    query = select(*told, db_now().label("now")).where(chosen)
+    return query.order_by(*order).with_for_update(key_share=True)
+
+
+@lru_cache
+def _locking_in_postgresql() -> str:
+    """The statement for what most documents are, which name no other: to make it takes longer than to ask it."""
+    chosen = resources.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger())))
+    return postgresql_text(_locking(chosen, _collated("C")))
 
 
 def in_key_order(session: Session) -> tuple[ColumnElement[str], ...]:
     """The order of `ResourceKey`, in which rows are locked."""
     # Texts are compared by code point, as Python does; a database's own collation is another order.
-    binary = "BINARY" if is_sqlite(session) else "C"
+    return _collated("BINARY" if is_sqlite(session) else "C")
+
+
+def _collated(binary: str) -> tuple[ColumnElement[str], ...]:
     return tuple(collate(column, binary) for column in (resources.c.source, resources.c.kind, resources.c.external_id))
 
 
