@@ -179,8 +179,8 @@ class _Pump:
     def _start_calls(self) -> int:
         """Claim what may be called now, and call it. Returns how many.
 
-        The budget is asked first, because nothing may wait for Redis with a transaction open, and what finds no work is
-        given back, last, because nobody waits for that.
+        The budget is asked first, because nothing may wait for Redis with a transaction open. What finds no work is
+        given back beside the calls: an answer may be here before Redis has taken it.
         """
         self.looked_at = monotonic()
         self._rung = False
@@ -200,7 +200,11 @@ class _Pump:
                 self._call_all(claims, probing=probing)
         finally:
             low = _count_low(claim.priority for claim in claims)
-            budgets.give_back(slug, calls=granted.calls - len(claims), low=granted.low - low)
+            unused = partial(budgets.give_back, slug, calls=granted.calls - len(claims), low=granted.low - low)
+            if claims and granted.calls > len(claims):
+                self._executor().submit(unused)
+            else:
+                unused()
         # With fewer than there was room for, of both classes, this was all.
         self._more = len(claims) == free or low >= free_low
         return len(claims)

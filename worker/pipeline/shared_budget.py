@@ -54,10 +54,14 @@ class RedisWindow:
 
     def give_back(self, source: str, calls: int, low: int) -> None:
         """Return what was not spent."""
+        counts = [(key, count) for key, count in zip(self._keys(source), (calls, low), strict=True) if count > 0]
+        if not counts:
+            return
         try:
-            for key, count in zip(self._keys(source), (calls, low), strict=True):
-                if count > 0:
-                    self._client.rpop(key, count)
+            with self._client.pipeline(transaction=False) as pipeline:
+                for key, count in counts:
+                    pipeline.rpop(key, count)
+                pipeline.execute()
         except redis.RedisError as error:
             raise WindowAway(type(error).__name__) from None
 

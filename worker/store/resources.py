@@ -125,7 +125,7 @@ def _taking_in_sqlite(live: bool, undisturbed: bool) -> ReturningUpdate[Any]:
     most = bindparam("most", type_=Integer())
     candidates = _candidates("candidates", now, most, live=live, undisturbed=undisturbed)
     taking = _taking(now, bindparam("until", type_=UtcDateTime()))
-    return taking.where(resources.c.id.in_(select(candidates.c.id))).returning(*resources.c, now.label("now"))
+    return taking.where(resources.c.id.in_(select(candidates.c.id))).returning(*_CLAIMED, now.label("now"))
 
 
 @lru_cache
@@ -139,13 +139,23 @@ def _taking_in_postgresql(undisturbed: bool) -> str:
     others = _candidates("others", now, func.least(low, room), live=False, undisturbed=undisturbed)
     chosen = func.array(union_all(select(live.c.id), select(others.c.id)).scalar_subquery())
     taking = _taking(now, now + bindparam("lease", type_=Interval()))
-    taken = taking.where(resources.c.id == any_(chosen)).returning(*resources.c).cte("taken")
+    taken = taking.where(resources.c.id == any_(chosen)).returning(*_CLAIMED).cte("taken")
     booked = insert(attempts).from_select(
         ["resource_id", "number", "cause", "started_at"], select(taken.c.id, taken.c.attempts, taken.c.cause, now)
     )
     # For each row, and so only where anything is to be committed.
     unhurried: ColumnElement[str] = literal_column("set_config('synchronous_commit', 'off', true)", Text())
     return postgresql_text(select(taken, now.label("now"), unhurried).add_cte(booked.cte("booked")))
+
+
+_CLAIMED = tuple(
+    resources.c[name]
+    for name in (
+        "id", "source", "kind", "external_id", "provider", "environment", "attempts", "wanted", "cause", "priority",
+        "failures", "crashes", "wanted_since",
+    )
+)  # fmt: skip
+"""What a claim is made of."""
 
 
 def _taking(now: ColumnElement[datetime], until: ColumnElement[datetime]) -> Update:
