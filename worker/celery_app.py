@@ -170,7 +170,9 @@ def _transport_options(url: str, role: Role) -> dict[str, object]:
         options |= dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), seconds)
     else:
         options = {
-            "visibility_timeout": 600,
+            # What a worker has taken and not done is not kept for another one: its death costs a nudge, and the sweep
+            # says the same within a second. To keep it would take two more words with Redis for each.
+            "ack_emulation": False,
             "health_check_interval": 10,
             "socket_keepalive": True,
             "socket_connect_timeout": 1,
