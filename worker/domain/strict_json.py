@@ -27,9 +27,9 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 LONGEST_QUICK = 1024 * 1024
 """Bytes. To write out what was just read takes as many again."""
 
-FIRST_MEMBERS = 100
 _SPACED = b'": '
-"""Who puts a space behind the first keys writes what orjson would not, so that it need not be tried."""
+FIRST_MEMBERS = 100
+"""Bytes. Who puts a space behind one of the first keys writes what orjson would not, so it need not be tried."""
 
 
 def parse(body: bytes) -> Json:
