@@ -27,6 +27,10 @@ Result = TypeVar("Result")
 Job = Callable[[], object]
 
 
+MOST_IDLE = 64
+"""Greenlets that are kept for the next requests, as many as are never refused; each keeps some 20 KB."""
+
+
 class Pool:
     """Threads for what blocks. They do not keep the process from ending, as those of the standard library's would."""
 
@@ -66,12 +70,19 @@ class Hub:
         self.pool = pool
         self.greenlet = getcurrent()
         self._thread = threading.get_ident()
+        self.idle: list[_Request] = []
         self._calls: deque[Job] = deque()
         self._called = False
 
+    def end(self) -> None:
+        """Let idle greenlets end, in the thread that they belong to."""
+        while self.idle:
+            self.idle.pop().switch()
+
     def spawn(self, run: Callable[[], object]) -> None:
         """Run `run`, which must not raise, in a greenlet; returns when it ends or first waits."""
-        request = _Request(self, run)
+        request = self.idle.pop() if self.idle else _Request(self)
+        request.run_next = run
         if getcurrent() is self.greenlet:
             request.switch()
         else:
@@ -101,9 +112,24 @@ class Hub:
 
 
 class _Request(greenlet):
-    def __init__(self, hub: Hub, run: Callable[[], object]) -> None:
-        super().__init__(run, hub.greenlet)
+    """Runs one request after the other: to make a greenlet, and memory for its frames, takes as long as most of what it
+    is made for."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(self._go_on, hub.greenlet)
         self.hub = hub
+        self.run_next: Job | None = None
+
+    def _go_on(self) -> None:
+        hub = self.hub
+        while (run := self.run_next) is not None:
+            run()
+            # It holds the request's body.
+            run = self.run_next = None
+            if len(hub.idle) >= MOST_IDLE:
+                return
+            hub.idle.append(self)
+            hub.greenlet.switch()
 
 
 class _Event:

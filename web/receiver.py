@@ -120,18 +120,15 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
 
 def headers(environ: WSGIEnvironment) -> dict[str, str]:
     """Lower-case names. A header sent twice was joined by the server, and so cannot hide a second value."""
-    return {_name(key): value for key, value in environ.items() if _is_header(key)}
-
-
-@lru_cache(maxsize=256)
-def _is_header(key: str) -> bool:
-    if key in _ONLY_WITHOUT_PREFIX:
-        return False
-    return key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+    return {name: value for key, value in environ.items() if (name := _name(key))}
 
 
 @lru_cache(maxsize=256)
 def _name(key: str) -> str:
+    """The header's name, or none where it is no header."""
+    is_header = key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+    if not is_header or key in _ONLY_WITHOUT_PREFIX:
+        return ""
     return key.removeprefix("HTTP_").replace("_", "-").lower()
 
 
