@@ -91,20 +91,26 @@ class Hub:
 
     def call(self, job: Job) -> None:
         """Run `job` soon, in the loop's thread. Any thread may ask for it; what comes together wakes the loop once."""
-        if threading.get_ident() == self._thread:
-            self.loop.call_soon(job)
-            return
         self._calls.append(job)
-        if not self._called:
-            self._called = True
+        if self._called:
+            return
+        self._called = True
+        if self.is_here():
+            self.loop.call_soon(self._run_calls)
+        else:
             # A loop that has ended has nobody left who waits.
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._run_calls)
 
+    def is_here(self) -> bool:
+        """Whether the caller is in the loop's thread."""
+        return threading.get_ident() == self._thread
+
     def _run_calls(self) -> None:
         # Before the first is taken: who comes later than the last sees this, and wakes the loop again.
         self._called = False
-        while self._calls:
+        # What these ask for in turn comes after others had theirs.
+        for _ in range(len(self._calls)):
             try:
                 self._calls.popleft()()
             except Exception as error:  # noqa: BLE001 - the jobs behind it belong to others
@@ -146,7 +152,9 @@ class _Event:
 
     def set(self) -> None:
         self._happened = True
-        self._hub.call(self._wake)
+        # In the loop's thread nobody can be about to wait.
+        if self._request is not None or not self._hub.is_here():
+            self._hub.call(self._wake)
 
     def wait(self, timeout: float) -> bool:
         if not self._happened:

@@ -278,11 +278,6 @@ def turned_away(refused: Refused, target: bytes) -> bytes:
     return brief(refused.status, refused.reason, keep_alive=False, retry_after=retry_after, target=target)
 
 
-def head_bytes(target: bytes, headers: Headers) -> int:
-    """How long a head is, line ends included."""
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
-
-
 def refusal(error: HttpParserError) -> Refused:
     """Why the parser gave up, as it is answered."""
     cause = error.__context__

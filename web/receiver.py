@@ -106,16 +106,24 @@ def _take(runtime: Runtime, environ: WSGIEnvironment, source: str, token: str | 
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """The whole body. Raises BodyTooLarge before reading more than `limit`, and BodyIncomplete."""
-    announced = get_content_length(environ)
+    announced = _announced(environ)
     if announced is not None and announced > limit:
         raise BodyTooLarge(f"the body is larger than {limit} bytes")
     # A server that says nothing of the end may wait for more than was announced.
-    body = get_input_stream(environ).read(limit + 1)
+    stream = environ["wsgi.input"] if environ.get("wsgi.input_terminated") else get_input_stream(environ)
+    body: bytes = stream.read(limit + 1)
     if len(body) > limit:
         raise BodyTooLarge(f"the body is larger than {limit} bytes")
     if announced is not None and len(body) < announced:
         raise BodyIncomplete("the body is shorter than its Content-Length")
     return body
+
+
+def _announced(environ: WSGIEnvironment) -> int | None:
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal() and length.isascii() and "HTTP_TRANSFER_ENCODING" not in environ:
+        return int(length)
+    return get_content_length(environ)
 
 
 def headers(environ: WSGIEnvironment) -> dict[str, str]:

@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 import uuid_utils.compat
+from structlog.typing import FilteringBoundLogger
 
 from worker import metrics
 from worker.clock import monotonic, unix_seconds
@@ -164,6 +165,8 @@ class Receiver:
     def _note_all(self) -> None:
         # Before the first is taken: who comes later than the last sees this, and has it done again.
         self._noting = False
+        # Bound once, or each line would bind it anew.
+        bound = log.bind()
         with together():
             while self._notes:
                 try:
@@ -171,14 +174,14 @@ class Receiver:
                 except IndexError:
                     # Another thread was quicker.
                     return
-                self._note(*note)
+                self._note(bound, *note)
 
-    def _note(self, slug: str, receipt: Receipt, seconds: float, told: Notification) -> None:
+    def _note(self, to: FilteringBoundLogger, slug: str, receipt: Receipt, seconds: float, told: Notification) -> None:
         metrics.ACK_SECONDS.observe(seconds)
         if told.occurred_at is not None and receipt.status is ReceiptStatus.ACCEPTED:
             metrics.note_told(slug, told.occurred_at)
         self._counted(slug, receipt.status).inc()
-        log.info(
+        to.info(
             "delivery_received",
             source=slug,
             delivery=str(receipt.delivery_id),

@@ -80,8 +80,13 @@ def record_group(
 
     # A writer that holds one resource and wants another may cross a group of deliveries that holds the other.
     rest = unless_crossed(write_new)
-    others = {id(item): receipt for item, receipt in zip(rest, unless_crossed(write_rest) if rest else (), strict=True)}
-    return [others.get(id(item)) or Receipt(item.id, ReceiptStatus(item.state)) for item in arrivals]
+    if not rest:
+        return [Receipt(item.id, _RECORDED[item.state]) for item in arrivals]
+    others = {id(item): receipt for item, receipt in zip(rest, unless_crossed(write_rest), strict=True)}
+    return [others.get(id(item)) or Receipt(item.id, _RECORDED[item.state]) for item in arrivals]
+
+
+_RECORDED = {state: ReceiptStatus(state) for state in DeliveryState}
 
 
 def record(
@@ -251,7 +256,7 @@ def _arrays(items: Sequence[Arrival]) -> dict[str, Array]:
         "delivery_key": texts([storable(each.delivery_key) for each in told]),
         "event_id": texts([_storable(each.event_id) for each in told]),
         "event_type": texts([_storable(each.event_type) for each in told]),
-        "state": texts([item.state.value for item in items]),
+        "state": texts([item.state for item in items]),
         "reason": texts([_storable(item.reason) for item in items]),
         "body_sha256": texts([hashlib.sha256(item.body).hexdigest() for item in items]),
         "occurred_at": times([each.occurred_at for each in told]),
@@ -331,7 +336,7 @@ def _receipt(
     earlier: Mapping[tuple[str, str], uuid.UUID],
 ) -> Receipt:
     if item is firsts[item.key] and item.key in created:
-        return Receipt(item.id, ReceiptStatus(item.state))
+        return Receipt(item.id, _RECORDED[item.state])
     return Receipt(earlier.get(item.key, item.id), ReceiptStatus.DUPLICATE)
 
 
