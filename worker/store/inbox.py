@@ -143,16 +143,22 @@ def record_new(
         "told_external_id": texts([ref.external_id for _, ref in names]),
         **pause_values(pauses),
     }
-    repeated = set(connection.exec_driver_sql(_record_new_text(len(pauses)), values).scalars())
-    if not repeated and len(candidates) == len(arrivals):
+    new = connection.exec_driver_sql(_record_new_text(len(pauses)), values).rowcount
+    if new == len(arrivals):
         return []
-    return [item for item in arrivals if item.id in repeated or firsts[item.key] is not item]
+    here = set(connection.exec_driver_sql(_HERE, {"id": values["id"]}).scalars())
+    return [item for item in arrivals if item.id not in here]
+
+
+_HERE = "SELECT id FROM deliveries WHERE id = ANY(%(id)b)"
+"""Of a group that was recorded in part: those whose own rows are there. Ids are made for each delivery that comes."""
 
 
 @lru_cache(maxsize=128)
 def _record_new_text(pauses: int) -> str:
-    # There is hardly ever anything to return. Each part waits for the one before, because it takes its rows from it, so
-    # rows are locked as `record` locks them: all deliveries before any resource, and those in the order of their keys.
+    # It returns no rows, because even to look at none takes as long as to send ten; how many bodies it keeps says enough.
+    # Each part waits for the one before, because it takes its rows from it, so rows are locked as `record` locks them:
+    # all deliveries before any resource, and those in the order of their keys.
     text = f"""
 {_RECORDING},
 told AS MATERIALIZED (
@@ -173,7 +179,7 @@ linked AS (
     INSERT INTO delivery_resources (resource_id, delivery_id)
     SELECT marked.id, told.delivery FROM told JOIN marked USING (source, kind, external_id)
 )
-SELECT arrived.id FROM arrived LEFT JOIN created USING (id) WHERE created.id IS NULL
+{_KEEPING}
 """  # noqa: S608 - made of our own constants
     # psycopg remembers how it reads a text, but only one of up to 4,096 characters.
     return " ".join(text.split())
@@ -232,14 +238,15 @@ created AS (
     FROM arrived, clock
     ON CONFLICT DO NOTHING
     RETURNING id
-),
-kept AS (
-    INSERT INTO delivery_bodies (delivery_id, body, headers)
-    SELECT id, body, headers::jsonb FROM arrived JOIN created USING (id)
 )"""
 """All rows in one statement, from arrays: PostgreSQL spends half the time on it that it spends on a statement a row."""
 
-_INSERT_ALL = f"{_RECORDING} SELECT clock.now, created.id FROM clock LEFT JOIN created ON true"  # noqa: S608 - our own
+_KEEPING = """
+INSERT INTO delivery_bodies (delivery_id, body, headers)
+SELECT id, body, headers::jsonb FROM arrived JOIN created USING (id)
+"""
+
+_INSERT_ALL = f"{_RECORDING}, kept AS ({_KEEPING}) SELECT clock.now, created.id FROM clock LEFT JOIN created ON true"  # noqa: S608
 
 
 def _insert_all(session: Session, candidates: Sequence[Arrival]) -> tuple[datetime, set[uuid.UUID]]:
