@@ -84,11 +84,12 @@ class GroupCommit(Generic[Item, Answer]):
                     self._enough.set()
             else:
                 self._busy = ticket.leads = True
-        if not ticket.leads:
+        follows = not ticket.leads
+        if follows:
             self._wait(ticket, wait_seconds)
-            if ticket.leads:
-                self._gather()
         if ticket.leads:
+            if follows:
+                self._gather()
             self._lead(ticket)
         return ticket.resolve()
 

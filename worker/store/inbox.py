@@ -156,7 +156,7 @@ _HERE = "SELECT id FROM deliveries WHERE id = ANY(%(id)b)"
 
 @lru_cache(maxsize=128)
 def _record_new_text(pauses: int) -> str:
-    # It returns no rows, because even to look at none takes as long as to send ten; how many bodies it keeps says enough.
+    # It returns no rows, because even to look at none takes as long as to send ten. How many bodies it keeps is enough.
     # Each part waits for the one before, because it takes its rows from it, so rows are locked as `record` locks them:
     # all deliveries before any resource, and those in the order of their keys.
     text = f"""
