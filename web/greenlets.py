@@ -27,6 +27,10 @@ Result = TypeVar("Result")
 Job = Callable[[], object]
 
 
+MOST_IDLE = 64
+"""Greenlets that are kept for the next requests, as many as are never refused; each keeps some 20 KB."""
+
+
 class Pool:
     """Threads for what blocks. They do not keep the process from ending, as those of the standard library's would."""
 
@@ -66,12 +70,19 @@ class Hub:
         self.pool = pool
         self.greenlet = getcurrent()
         self._thread = threading.get_ident()
+        self.idle: list[_Request] = []
         self._calls: deque[Job] = deque()
         self._called = False
 
+    def end(self) -> None:
+        """Let idle greenlets end, in the thread that they belong to."""
+        while self.idle:
+            self.idle.pop().switch()
+
     def spawn(self, run: Callable[[], object]) -> None:
         """Run `run`, which must not raise, in a greenlet; returns when it ends or first waits."""
-        request = _Request(self, run)
+        request = self.idle.pop() if self.idle else _Request(self)
+        request.run_next = run
         if getcurrent() is self.greenlet:
             request.switch()
         else:
@@ -80,20 +91,26 @@ class Hub:
 
     def call(self, job: Job) -> None:
         """Run `job` soon, in the loop's thread. Any thread may ask for it; what comes together wakes the loop once."""
-        if threading.get_ident() == self._thread:
-            self.loop.call_soon(job)
-            return
         self._calls.append(job)
-        if not self._called:
-            self._called = True
+        if self._called:
+            return
+        self._called = True
+        if self.is_here():
+            self.loop.call_soon(self._run_calls)
+        else:
             # A loop that has ended has nobody left who waits.
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._run_calls)
 
+    def is_here(self) -> bool:
+        """Whether the caller is in the loop's thread."""
+        return threading.get_ident() == self._thread
+
     def _run_calls(self) -> None:
         # Before the first is taken: who comes later than the last sees this, and wakes the loop again.
         self._called = False
-        while self._calls:
+        # What these ask for in turn comes after others had theirs.
+        for _ in range(len(self._calls)):
             try:
                 self._calls.popleft()()
             except Exception as error:  # noqa: BLE001 - the jobs behind it belong to others
@@ -101,9 +118,24 @@ class Hub:
 
 
 class _Request(greenlet):
-    def __init__(self, hub: Hub, run: Callable[[], object]) -> None:
-        super().__init__(run, hub.greenlet)
+    """Runs one request after the other: to make a greenlet, and memory for its frames, takes as long as most of what it
+    is made for."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(self._go_on, hub.greenlet)
         self.hub = hub
+        self.run_next: Job | None = None
+
+    def _go_on(self) -> None:
+        hub = self.hub
+        while (run := self.run_next) is not None:
+            run()
+            # It holds the request's body.
+            run = self.run_next = None
+            if len(hub.idle) >= MOST_IDLE:
+                return
+            hub.idle.append(self)
+            hub.greenlet.switch()
 
 
 class _Event:
@@ -120,7 +152,9 @@ class _Event:
 
     def set(self) -> None:
         self._happened = True
-        self._hub.call(self._wake)
+        # In the loop's thread nobody can be about to wait.
+        if self._request is not None or not self._hub.is_here():
+            self._hub.call(self._wake)
 
     def wait(self, timeout: float) -> bool:
         if not self._happened:

@@ -14,7 +14,7 @@ from wsgiref.types import WSGIEnvironment
 import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from web.http_request import Refused, Request, environment, head_bytes, read_head, refusal, turned_away
+from web.http_request import Refused, Request, environment, read_head, refusal, turned_away
 from worker.clock import monotonic
 
 REQUEST_SECONDS = 15
@@ -38,6 +38,9 @@ TAKING_SECONDS = 30.0
 """How long a client may take to read an answer. Until it has, no further request of its connection is begun."""
 
 HEAD_BYTES = 16 * 1024
+
+LINE_BYTES = 4
+"""Of each header, besides its name and its value."""
 
 FRAMING_ALLOWANCE = 64 * 1024
 """Chunked bodies are counted with their framing, so they get some more; the body itself is counted exactly."""
@@ -91,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         # What has arrived: the head of the next request, the request whose body comes, and those that came whole.
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
         self._arriving: Request | None = None
         self._waiting: deque[Request | Refused] = deque()
         self._current: Request | None = None
@@ -155,21 +159,23 @@ class Connection(asyncio.BufferedProtocol):
         self._began = monotonic()
         self._target = b""
         self._headers = []
-        self._counted = 0
+        self._head_bytes = self._counted = 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
+        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Behind a chunked body come trailers, which must not pass for headers.
         if self._arriving is None:
             self._headers.append((name, value))
+            self._head_bytes += len(name) + len(value) + LINE_BYTES
 
     def on_headers_complete(self) -> None:
         if self._mute:
             return
         parser = self._parser
-        if head_bytes(self._target, self._headers) > HEAD_BYTES:
+        if self._head_bytes > HEAD_BYTES:
             raise Refused(431, "the head of the request is too long")
         request = read_head(parser.get_method(), self._target, parser.get_http_version(), self._headers, self._base)
         request.limit = self._service.body_limit(request.path)
@@ -204,13 +210,13 @@ class Connection(asyncio.BufferedProtocol):
     # Arriving.
 
     def _feed(self, data: memoryview) -> None:
-        start = 0
-        while start < len(data) and not self._deaf:
-            if self._is_far_ahead():
+        start, end = 0, len(data)
+        while start < end and not self._deaf:
+            if self._waiting and self._is_far_ahead():
                 self._held = bytes(data[start:])
                 self._transport.pause_reading()
                 break
-            start += self._parse(data[start : start + SLICE])
+            start += self._parse(data[start : start + SLICE] if start or end > SLICE else data)
         self._go_on()
 
     def _parse(self, piece: memoryview) -> int:

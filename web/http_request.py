@@ -212,28 +212,40 @@ _BODILESS = frozenset({"204", "304"})
 
 def encode(status: str, headers: list[tuple[str, str]], body: bytes, request: Request) -> bytes:
     """An answer as it is sent. Raises ValueError for a header in which another one hides."""
-    is_head = request.environ["REQUEST_METHOD"] == "HEAD"
-    lines = [f"HTTP/1.1 {status}"]
+    environ = request.environ
+    is_head = environ["REQUEST_METHOD"] == "HEAD"
     # The length that counts is that of what is sent; only where nothing is, the application's is all there is.
-    lines += [f"{name}: {value}" for name, value in headers if is_head or name.lower() != "content-length"]
-    if status[:3] in _BODILESS:
-        body = b""
-    elif not is_head:
-        lines.append(f"Content-Length: {len(body)}")
+    head = _head(status, tuple(headers) if is_head else _without_length(headers))
+    if is_head or status[:3] in _BODILESS:
+        body = length = b""
+    else:
+        length = b"Content-Length: %d\r\n" % len(body)
+    closing = b""
     if not request.keep_alive:
-        lines.append("Connection: close")
-    elif request.environ["SERVER_PROTOCOL"] == "HTTP/1.0":
-        lines.append("Connection: keep-alive")
-    lines.append(f"Date: {_date(unix_seconds())}\r\n\r\n")
+        closing = b"Connection: close\r\n"
+    elif environ["SERVER_PROTOCOL"] == "HTTP/1.0":
+        closing = b"Connection: keep-alive\r\n"
+    return b"".join((head, length, closing, _date(unix_seconds()), body))
+
+
+def _without_length(headers: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple([header for header in headers if header[0].lower() != "content-length"])
+
+
+@lru_cache(maxsize=32)
+def _head(status: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """The lines that many answers have in common. Raises ValueError for a header in which another one hides."""
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), ""]
     head = "\r\n".join(lines).encode("latin-1")
-    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
         raise ValueError("a header of the answer has a line break in it")
-    return head if is_head else head + body
+    return head
 
 
 @lru_cache(maxsize=2)
-def _date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)
+def _date(seconds: int) -> bytes:
+    """The last line of a head, and its end."""
+    return f"Date: {formatdate(seconds, usegmt=True)}\r\n\r\n".encode("ascii")
 
 
 def brief(
@@ -257,19 +269,13 @@ def brief(
         lines.append(f"Retry-After: {retry_after}")
     if not keep_alive:
         lines.append("Connection: close")
-    lines.append(f"Date: {_date(unix_seconds())}\r\n\r\n")
-    return "\r\n".join(lines).encode("ascii") + body
+    return "\r\n".join([*lines, ""]).encode("ascii") + _date(unix_seconds()) + body
 
 
 def turned_away(refused: Refused, target: bytes) -> bytes:
     """The answer to a request that is not taken, as far as its target is known; the connection ends with it."""
     retry_after = RETRY_AFTER_SECONDS if refused.status == 503 else None
     return brief(refused.status, refused.reason, keep_alive=False, retry_after=retry_after, target=target)
-
-
-def head_bytes(target: bytes, headers: Headers) -> int:
-    """How long a head is, line ends included."""
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def refusal(error: HttpParserError) -> Refused:

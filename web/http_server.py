@@ -98,6 +98,7 @@ class Server:
             for pool in (aside, self._pool):
                 pool.stop()
             self._abandon()
+            self._hub.end()
             loop.close()
 
     def stop(self) -> None:

@@ -106,11 +106,12 @@ def _take(runtime: Runtime, environ: WSGIEnvironment, source: str, token: str | 
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """The whole body. Raises BodyTooLarge before reading more than `limit`, and BodyIncomplete."""
-    announced = get_content_length(environ)
+    announced = _announced(environ)
     if announced is not None and announced > limit:
         raise BodyTooLarge(f"the body is larger than {limit} bytes")
     # A server that says nothing of the end may wait for more than was announced.
-    body = get_input_stream(environ).read(limit + 1)
+    stream = environ["wsgi.input"] if environ.get("wsgi.input_terminated") else get_input_stream(environ)
+    body: bytes = stream.read(limit + 1)
     if len(body) > limit:
         raise BodyTooLarge(f"the body is larger than {limit} bytes")
     if announced is not None and len(body) < announced:
@@ -118,20 +119,24 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     return body
 
 
+def _announced(environ: WSGIEnvironment) -> int | None:
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal() and length.isascii() and "HTTP_TRANSFER_ENCODING" not in environ:
+        return int(length)
+    return get_content_length(environ)
+
+
 def headers(environ: WSGIEnvironment) -> dict[str, str]:
     """Lower-case names. A header sent twice was joined by the server, and so cannot hide a second value."""
-    return {_name(key): value for key, value in environ.items() if _is_header(key)}
-
-
-@lru_cache(maxsize=256)
-def _is_header(key: str) -> bool:
-    if key in _ONLY_WITHOUT_PREFIX:
-        return False
-    return key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+    return {name: value for key, value in environ.items() if (name := _name(key))}
 
 
 @lru_cache(maxsize=256)
 def _name(key: str) -> str:
+    """The header's name, or none where it is no header."""
+    is_header = key.startswith("HTTP_") or key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+    if not is_header or key in _ONLY_WITHOUT_PREFIX:
+        return ""
     return key.removeprefix("HTTP_").replace("_", "-").lower()
 
 

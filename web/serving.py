@@ -192,8 +192,13 @@ def body_limit(settings: Settings) -> Callable[[str], int]:
     The path is WSGI's: percent-decoded, each byte a character. A token in it is looked at here already, because without
     it anybody could have the longest bodies read and kept.
     """
+    plain = {
+        f"/webhooks/{slug}": source.max_body_bytes for slug, source in settings.sources.items() if _is_plain(source)
+    }
 
     def limit(path: str) -> int:
+        if path in plain:
+            return plain[path]
         # Slashes before the path are one to the application.
         first, *rest = path.lstrip("/").split("/")
         if first != "webhooks":
@@ -206,10 +211,15 @@ def body_limit(settings: Settings) -> Callable[[str], int]:
 
 def _may_be_right(source: Source, behind: Sequence[str]) -> bool:
     """Whether what stands behind the source in the path is the token, where the provider has one there."""
-    if WEBHOOK_SECRET_KEYS.get(source.provider) != "webhook_tokens":
+    if _is_plain(source):
         return True
     tokens = [token.get_secret_value().encode("utf-8") for token in source.webhook_tokens]
     return len(behind) == 1 and matches_any(behind[0].encode("latin-1"), tokens)
+
+
+def _is_plain(source: Source) -> bool:
+    """Whether nothing of its address is a secret."""
+    return WEBHOOK_SECRET_KEYS.get(source.provider) != "webhook_tokens"
 
 
 def _worker_trouble(worker: EmbeddedWorker) -> str | None:

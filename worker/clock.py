@@ -23,6 +23,5 @@ def unix_nanoseconds() -> int:
     return time.time_ns()
 
 
-def monotonic() -> float:
-    """Seconds on a clock that never goes back; only differences mean anything."""
-    return time.monotonic()
+monotonic = time.monotonic
+"""Seconds on a clock that never goes back; only differences mean anything. It is asked too often for a way around."""

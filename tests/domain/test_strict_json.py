@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from worker.clock import monotonic
 from worker.domain.strict_json import (
     MAX_DEPTH,
+    _parse_slowly,
     canonical,
     member,
     number,
@@ -136,6 +137,48 @@ def test_nothing_else_is_ever_raised(body):
     except UnreadableJson:
         return
     assert value == json.loads(body)
+
+
+TOKENS = (
+    "{", "}", "[", "]", ",", ":", " ", '"a"', '"b"', '"\\u0061"', '"\\ud800"', '"é"', '""', '":"', "null", "true",
+    "NaN", "1", "-0", "-0.0", "1.0", "1e5", "1E400", "1e300", "9" * 19, "9" * 400, "18446744073709551616",
+)  # fmt: skip
+
+
+def written(pieces):
+    """JSON or nearly so, in which a key may stand twice and a number be odd."""
+    scalar = st.sampled_from([piece for piece in TOKENS if piece not in "{}[],: "])
+    inner = st.recursive(
+        scalar,
+        lambda value: (
+            st.lists(value, max_size=3).map(lambda items: f"[{','.join(items)}]")
+            | st.lists(st.tuples(st.sampled_from(['"a"', '"b"', '"\\u0061"', '":"']), value), max_size=3).map(
+                lambda members: "{" + ",".join(f"{key}:{item}" for key, item in members) + "}"
+            )
+        ),
+        max_leaves=12,
+    )
+    return inner | st.lists(pieces, max_size=12).map("".join)
+
+
+@given(written(st.sampled_from(TOKENS)).map(str.encode))
+@example(b'{"a":1,"a":1}')
+@example(b'[{"b":{"\\u0061":1,"a":2}}]')
+@example(b"18446744073709551616")
+@example(b"[-9223372036854775809]")
+@example(b"-0")
+@example(b"1e400")
+@example(b'"\xed\xa0\x80"')
+@example(b"\xef\xbb\xbf[]")
+def test_the_quick_way_and_the_strict_one_agree(body):
+    def outcome(read):
+        try:
+            # As text, 1 and 1.0 and true differ, and so do 0.0 and -0.0.
+            return repr(read(body))
+        except UnreadableJson as refusal:
+            return str(refusal)
+
+    assert outcome(parse) == outcome(_parse_slowly)
 
 
 @given(ORDINARY)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from worker.clock import monotonic
 from worker.errors import IntakeUnavailable
 from worker.pipeline import group_commit
 from worker.pipeline.group_commit import LARGEST_GROUP, GroupCommit
@@ -73,6 +74,38 @@ def test_alone_at_once(store):
 
     assert [store.commits.submit(number, WAIT) for number in (1, 2)] == [2, 4]
     assert store.groups == [[1], [2]]
+
+
+@pytest.mark.parametrize(("seconds", "group"), [(WAIT, [4, 5]), (0.0, [4])])
+def test_a_group_behind_a_larger_one_gives_others_a_moment_to_come(store, pool, monkeypatch, seconds, group):
+    """And no longer than that, and none once as many are there as in the group before."""
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", seconds)
+    second, again = threading.Event(), threading.Event()
+    commit = store.commits._commit
+
+    def held(items):
+        if len(store.groups) == 1:
+            second.set()
+            assert again.wait(WAIT)
+        return commit(items)
+
+    store.commits._commit = held
+    futures = submit_behind_a_first(store, pool, [2, 3])
+    assert second.wait(WAIT)
+    futures.append(pool.submit(store.commits.submit, 4, WAIT))
+    store.wait_for_a_queue(1)
+    again.set()
+    # It leads, and is no longer in the queue.
+    while store.commits._waiting:
+        threading.Event().wait(0.001)
+    if not seconds:
+        assert futures[3].result(WAIT) == 8
+    began = monotonic()
+    futures.append(pool.submit(store.commits.submit, 5, WAIT))
+
+    assert [future.result(WAIT) for future in futures] == [2, 4, 6, 8, 10]
+    assert monotonic() - began < WAIT / 2
+    assert store.groups[:3] == [[1], [2, 3], group]
 
 
 def test_what_arrives_during_a_commit_is_the_next_group(store, pool):

@@ -53,11 +53,9 @@ class Shaky(Database):
             yield session
 
     @contextmanager
-    def write_at_once(self):
-        # SQLite's is the one above.
-        opened = super().write_at_once()
-        with opened if self.is_sqlite else self.shaken(opened) as session:
-            yield session
+    def at_once(self):
+        with self.shaken(super().at_once()) as connection:
+            yield connection
 
     @contextmanager
     def shaken(self, opened):

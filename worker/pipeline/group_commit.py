@@ -1,7 +1,8 @@
 """Group commit: requests that arrive together share one transaction, and each waits for it.
 
-There is no thread and no timer. The first request commits at once and alone, so an idle receiver adds no delay; those
-that arrive meanwhile form the next group, and its first member commits for all.
+There is no thread. The first request commits at once and alone, so an idle receiver adds no delay; those that arrive
+meanwhile form the next group, and its first member commits for all. Where groups follow each other, it gives those a
+moment who have just been answered and come again: half as many groups cost less than they waited.
 """
 
 import threading
@@ -18,6 +19,9 @@ Answer = TypeVar("Answer")
 
 LARGEST_GROUP = 64
 """Larger groups lock more rows for longer and gain little: the commit is shared already."""
+
+GATHER_SECONDS = 0.001
+"""About as long as a busy sender needs to send its next ones, and less than half of what a commit takes."""
 
 MOST_WAITING = 2000
 """Behind so many, a request would wait longer than its sender does; it is better told to come again."""
@@ -64,6 +68,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._lock = threading.Lock()
         self._waiting: deque[_Ticket[Item, Answer]] = deque()
         self._busy = False
+        self._last_size = 0
+        self._enough: Event | None = None
 
     def submit(self, item: Item, wait_seconds: float) -> Answer:
         """The answer for `item` once its group is committed. Raises what `commit` raised, NotCommitted when the time is
@@ -74,11 +80,16 @@ class GroupCommit(Generic[Item, Answer]):
                 raise IntakeUnavailable("too many requests are waiting")
             if self._busy:
                 self._waiting.append(ticket)
+                if self._enough is not None and not self._is_small():
+                    self._enough.set()
             else:
                 self._busy = ticket.leads = True
-        if not ticket.leads:
+        follows = not ticket.leads
+        if follows:
             self._wait(ticket, wait_seconds)
         if ticket.leads:
+            if follows:
+                self._gather()
             self._lead(ticket)
         return ticket.resolve()
 
@@ -95,9 +106,23 @@ class GroupCommit(Generic[Item, Answer]):
         if not ticket.wake.is_set():
             ticket.error = NotCommitted("the commit did not end in time")
 
+    def _gather(self) -> None:
+        with self._lock:
+            if not self._is_small():
+                return
+            enough = self._enough = self._waiter.event()
+        enough.wait(GATHER_SECONDS)
+        with self._lock:
+            self._enough = None
+
+    def _is_small(self) -> bool:
+        """Whether fewer are there than were in the last group. Whoever leads does not wait any more."""
+        return len(self._waiting) + 1 < self._last_size
+
     def _lead(self, own: _Ticket[Item, Answer]) -> None:
         with self._lock:
             group = [own, *(self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP - 1)))]
+            self._last_size = len(group)
         try:
             if self._blocks([ticket.item for ticket in group]):
                 self._waiter.aside(partial(self._commit_group, group))

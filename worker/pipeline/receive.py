@@ -5,13 +5,14 @@ trouble is a 503, so that the provider sends it again.
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
 import structlog
 import uuid_utils.compat
+from structlog.typing import FilteringBoundLogger
 
 from worker import metrics
 from worker.clock import monotonic, unix_seconds
@@ -25,7 +26,7 @@ from worker.errors import (
     UnreadableJson,
     UnreadableNotification,
 )
-from worker.log import trail
+from worker.log import together, trail
 from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
@@ -117,6 +118,8 @@ class Receiver:
             self._record, passing=AWAY, waiter=waiter, blocks=self._blocks
         )
         self._warm = False
+        self._notes: deque[tuple[str, Receipt, float, Notification]] = deque()
+        self._noting = False
         self._bursts = Bursts({slug: timedelta(seconds=source.coalesce_seconds) for slug, source in sources.items()})
         self._quarantine_from: dict[str, float] = {}
         self._refusals: Counter[str] = Counter()
@@ -152,15 +155,33 @@ class Receiver:
         began = monotonic()
         arrival = _arrival(source, provider, request)
         receipt = self._store(source, arrival)
-        self._waiter.soon(partial(self._note, slug, receipt, monotonic() - began, arrival.notification))
+        self._notes.append((slug, receipt, monotonic() - began, arrival.notification))
+        if not self._noting:
+            # When the answers are out, and once for all of a group: they are given at the same time.
+            self._noting = True
+            self._waiter.soon(self._note_all)
         return receipt
 
-    def _note(self, slug: str, receipt: Receipt, seconds: float, told: Notification) -> None:
+    def _note_all(self) -> None:
+        # Before the first is taken: who comes later than the last sees this, and has it done again.
+        self._noting = False
+        # Bound once, or each line would bind it anew.
+        bound = log.bind()
+        with together():
+            while self._notes:
+                try:
+                    note = self._notes.popleft()
+                except IndexError:
+                    # Another thread was quicker.
+                    return
+                self._note(bound, *note)
+
+    def _note(self, to: FilteringBoundLogger, slug: str, receipt: Receipt, seconds: float, told: Notification) -> None:
         metrics.ACK_SECONDS.observe(seconds)
         if told.occurred_at is not None and receipt.status is ReceiptStatus.ACCEPTED:
             metrics.note_told(slug, told.occurred_at)
         self._counted(slug, receipt.status).inc()
-        log.info(
+        to.info(
             "delivery_received",
             source=slug,
             delivery=str(receipt.delivery_id),

@@ -35,7 +35,13 @@ MAX_SIGNATURE_HEADER = 512
 
 _EVENT_ID = re.compile(r"evt_[A-Za-z0-9_-]{1,124}\Z")
 _TIMESTAMP = re.compile(r"[0-9]{1,12}\Z", re.ASCII)
+_CREATED_AT = ("created-at", "createdAt", "created_at")
+"""A member in the three inflections that a webhook may be configured to send."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
+
+_USUAL = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z", re.ASCII)
+"""A set as Persona sends it, read in one step. What else may be sent is read in several, with the same outcome."""
 
 VERIFICATION_TYPES = (
     "aamva", "bank-pennydrop", "brand-asset", "business-website", "certificate-korea", "credit-card",
@@ -160,7 +166,7 @@ class PersonaProvider:
             event_type=name,
             resources=resources,
             event_id=event_id,
-            occurred_at=read_time(_inflected(attributes, "created", "at")),
+            occurred_at=read_time(_inflected(attributes, _CREATED_AT)),
             ignored_because=reason,
         )
 
@@ -222,6 +228,9 @@ def _signatures(headers: Mapping[str, str]) -> list[_Signature]:
 
 
 def _signature(part: str) -> _Signature | None:
+    usual = _USUAL.match(part)
+    if usual is not None:
+        return _Signature(usual[1], (bytes.fromhex(usual[2]),))
     pairs = [pair.partition("=") for pair in part.split(",")]
     times = [value for name, _, value in pairs if name == "t" and _TIMESTAMP.match(value)]
     digests = [bytes.fromhex(value) for name, _, value in pairs if name == "v1" and _DIGEST.match(value)]
@@ -262,10 +271,12 @@ def _instead(subject: Json, resource_type: str) -> tuple[tuple[ResourceRef, ...]
     return (inquiry,), None
 
 
-def _inflected(value: Json, first: str, second: str) -> Json:
-    """A member with two words in its name, in whichever of its three inflections the webhook was configured to send."""
-    names = (f"{first}-{second}", f"{first}{second.capitalize()}", f"{first}_{second}")
-    return next((found for name in names if (found := member(value, name)) is not None), None)
+def _inflected(value: Json, names: tuple[str, ...]) -> Json:
+    for name in names:
+        found = member(value, name)
+        if found is not None:
+            return found
+    return None
 
 
 def _blames_credential(body: bytes) -> bool:

@@ -1,7 +1,6 @@
 """Deliveries: recorded once each, byte for byte, together with the resources that they make wanted."""
 
 import hashlib
-import json
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,15 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from worker.domain.model import Notification, ResourceKey
 from worker.domain.states import Cause, DeliveryState, Priority, ReceiptStatus
+from worker.store.arrays import Array, binaries, texts, times, uuids
 from worker.store.engine import Database, database_time, insert, is_sqlite, unless_crossed
 from worker.store.resources import NOT_AT_ALL, Want, mark_wanted
 from worker.store.tables import deliveries, delivery_bodies, delivery_resources, quarantined_deliveries
-from worker.store.types import packed, storable, storable_json
+from worker.store.types import json_text, packed, storable
 from worker.store.wanted import marking, pause_values
 
 QUARANTINE_ROWS = 100
@@ -68,23 +68,25 @@ def record_group(
     """Record a group of deliveries that have just come; the answers are in the same order. On PostgreSQL, those that
     are new and those that are repeats are a transaction each."""
 
-    def write_new() -> set[uuid.UUID]:
+    def write_new() -> Sequence[Arrival]:
         if database.is_sqlite:
-            return set()
-        with database.write_at_once() as session:
-            return record_new(session, arrivals, coalesce)
+            return arrivals
+        with database.at_once() as connection:
+            return record_new(connection, arrivals, coalesce)
 
     def write_rest() -> list[Receipt]:
         with database.write() as session:
             return record(session, rest, coalesce)
 
     # A writer that holds one resource and wants another may cross a group of deliveries that holds the other.
-    new = unless_crossed(write_new)
-    rest = [arrival for arrival in arrivals if arrival.id not in new]
-    others = iter(unless_crossed(write_rest) if rest else ())
-    return [
-        Receipt(arrival.id, ReceiptStatus(arrival.state)) if arrival.id in new else next(others) for arrival in arrivals
-    ]
+    rest = unless_crossed(write_new)
+    if not rest:
+        return [Receipt(item.id, _RECORDED[item.state]) for item in arrivals]
+    others = {id(item): receipt for item, receipt in zip(rest, unless_crossed(write_rest), strict=True)}
+    return [others.get(id(item)) or Receipt(item.id, _RECORDED[item.state]) for item in arrivals]
+
+
+_RECORDED = {state: ReceiptStatus(state) for state in DeliveryState}
 
 
 def record(
@@ -122,10 +124,10 @@ def record(
 
 
 def record_new(
-    session: Session, arrivals: Sequence[Arrival], coalesce: Mapping[str, timedelta] = NOT_AT_ALL
-) -> set[uuid.UUID]:
+    connection: Connection, arrivals: Sequence[Arrival], coalesce: Mapping[str, timedelta] = NOT_AT_ALL
+) -> list[Arrival]:
     """Record, in one statement of PostgreSQL's, those deliveries of a group that nobody has brought before; returns
-    their ids. The rest of the group is for `record`, and comes after them."""
+    the others, which are for `record`, and come after them."""
     firsts = {arrival.key: arrival for arrival in reversed(arrivals)}
     candidates = [firsts[key] for key in sorted(firsts)]
     names = [(item, ref) for item in candidates for ref in dict.fromkeys(item.notification.resources)]
@@ -133,22 +135,30 @@ def record_new(
     pauses = {source: pause for source, pause in sorted(coalesce.items()) if pause and source in told}
     values: dict[str, object] = {
         **_arrays(candidates),
-        "told": [item.id for item, _ in names],
-        "told_source": [item.source for item, _ in names],
-        "told_provider": [item.provider for item, _ in names],
-        "told_environment": [item.environment for item, _ in names],
-        "told_kind": [ref.kind for _, ref in names],
-        "told_external_id": [ref.external_id for _, ref in names],
+        "told": uuids([item.id for item, _ in names]),
+        "told_source": texts([item.source for item, _ in names]),
+        "told_provider": texts([item.provider for item, _ in names]),
+        "told_environment": texts([item.environment for item, _ in names]),
+        "told_kind": texts([ref.kind for _, ref in names]),
+        "told_external_id": texts([ref.external_id for _, ref in names]),
         **pause_values(pauses),
     }
-    found = session.connection().exec_driver_sql(_record_new_text(len(pauses)), values)
-    return set(found.scalars())
+    new = connection.exec_driver_sql(_record_new_text(len(pauses)), values).rowcount
+    if new == len(arrivals):
+        return []
+    here = set(connection.exec_driver_sql(_HERE, {"id": values["id"]}).scalars())
+    return [item for item in arrivals if item.id not in here]
+
+
+_HERE = "SELECT id FROM deliveries WHERE id = ANY(%(id)b)"
+"""Of a group that was recorded in part: those whose own rows are there. Ids are made for each delivery that comes."""
 
 
 @lru_cache(maxsize=128)
 def _record_new_text(pauses: int) -> str:
-    # Each part waits for the one before, because it takes its rows from it, and so rows are locked as `record` locks
-    # them: all deliveries before any resource, and those in the order of their keys.
+    # It returns no rows, because even to look at none takes as long as to send ten. How many bodies it keeps is enough.
+    # Each part waits for the one before, because it takes its rows from it, so rows are locked as `record` locks them:
+    # all deliveries before any resource, and those in the order of their keys.
     text = f"""
 {_RECORDING},
 told AS MATERIALIZED (
@@ -169,7 +179,7 @@ linked AS (
     INSERT INTO delivery_resources (resource_id, delivery_id)
     SELECT marked.id, told.delivery FROM told JOIN marked USING (source, kind, external_id)
 )
-SELECT id FROM created
+{_KEEPING}
 """  # noqa: S608 - made of our own constants
     # psycopg remembers how it reads a text, but only one of up to 4,096 characters.
     return " ".join(text.split())
@@ -228,16 +238,15 @@ created AS (
     FROM arrived, clock
     ON CONFLICT DO NOTHING
     RETURNING id
-),
-kept AS (
-    INSERT INTO delivery_bodies (delivery_id, body, headers)
-    SELECT id, body, headers::jsonb FROM arrived JOIN created USING (id)
 )"""
 """All rows in one statement, from arrays: PostgreSQL spends half the time on it that it spends on a statement a row."""
 
-_INSERT_ALL = f"{_RECORDING} SELECT clock.now, created.id FROM clock LEFT JOIN created ON true"  # noqa: S608 - our own
+_KEEPING = """
+INSERT INTO delivery_bodies (delivery_id, body, headers)
+SELECT id, body, headers::jsonb FROM arrived JOIN created USING (id)
+"""
 
-_TEXTS = ("delivery_key", "event_id", "event_type", "reason")
+_INSERT_ALL = f"{_RECORDING}, kept AS ({_KEEPING}) SELECT clock.now, created.id FROM clock LEFT JOIN created ON true"  # noqa: S608
 
 
 def _insert_all(session: Session, candidates: Sequence[Arrival]) -> tuple[datetime, set[uuid.UUID]]:
@@ -246,18 +255,26 @@ def _insert_all(session: Session, candidates: Sequence[Arrival]) -> tuple[dateti
     return found[0].now, {row.id for row in found if row.id is not None}
 
 
-def _arrays(candidates: Sequence[Arrival]) -> dict[str, list[object]]:
-    rows = [_row(item) for item in candidates]
-    values: dict[str, list[object]] = {name: [row[name] for row in rows] for name in rows[0]}
-    for name in _TEXTS:
-        values[name] = [None if text is None else storable(str(text)) for text in values[name]]
-    values["body"] = [packed(item.body) for item in candidates]
-    values["headers"] = [_headers(item.headers) for item in candidates]
-    return values
+def _arrays(items: Sequence[Arrival]) -> dict[str, Array]:
+    told = [item.notification for item in items]
+    return {
+        "id": uuids([item.id for item in items]),
+        "source": texts([item.source for item in items]),
+        "delivery_key": texts([storable(each.delivery_key) for each in told]),
+        "event_id": texts([_storable(each.event_id) for each in told]),
+        "event_type": texts([_storable(each.event_type) for each in told]),
+        "state": texts([item.state for item in items]),
+        "reason": texts([_storable(item.reason) for item in items]),
+        "body_sha256": texts([hashlib.sha256(item.body).hexdigest() for item in items]),
+        "occurred_at": times([each.occurred_at for each in told]),
+        "received_at": times([item.received_at for item in items]),
+        "body": binaries([packed(item.body) for item in items]),
+        "headers": texts([json_text(dict(item.headers)) for item in items]),
+    }
 
 
-def _headers(headers: Mapping[str, str]) -> str:
-    return json.dumps(storable_json(dict(headers)))
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
 
 
 def _recorded_before(session: Session, arrivals: Sequence[Arrival]) -> set[uuid.UUID]:
@@ -326,7 +343,7 @@ def _receipt(
     earlier: Mapping[tuple[str, str], uuid.UUID],
 ) -> Receipt:
     if item is firsts[item.key] and item.key in created:
-        return Receipt(item.id, ReceiptStatus(item.state))
+        return Receipt(item.id, _RECORDED[item.state])
     return Receipt(earlier.get(item.key, item.id), ReceiptStatus.DUPLICATE)
 
 
