@@ -54,7 +54,7 @@ def dotted(text: str, *prefixes: str) -> tuple[Path, ...]:
 def redact(document: Json, secrets: tuple[Path, ...]) -> tuple[Json, bool]:
     """`document` with each secret replaced, and whether there was one; the given one stays as it is. Null and empty
     secrets stay as they are."""
-    kept = _redacted(document, _start(secrets))
+    kept = _redacted(document, _start(secrets)) if secrets else document
     return kept, kept is not document
 
 

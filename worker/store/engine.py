@@ -173,7 +173,7 @@ class Database:
     def at_once(self) -> Iterator[Connection]:
         """What PostgreSQL's sessions of `write_at_once` have below them: a session by itself takes as long as ten rows
         do."""
-        with self._hasty.connect() as connection:
+        with self.hasty.connect() as connection:
             yield connection
 
     def dispose(self) -> None:
