@@ -1,5 +1,9 @@
 """The commands that serve: `up`, `web` and `worker`."""
 
+# First, because it loads libraries that the others import.
+from worker import lean as lean
+
+# isort: split
 import json
 import sys
 from typing import NoReturn

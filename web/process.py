@@ -3,6 +3,10 @@
 Run as `python -m web.process <number of the listening socket> <process id of the supervisor> [--no-receive]`.
 """
 
+# First, because it loads libraries that the others import.
+from worker import lean as lean
+
+# isort: split
 import socket
 import sys
 

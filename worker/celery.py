@@ -1,5 +1,9 @@
 """Shim: what `celery -A worker` finds. It reads the environment when it is imported; nothing else may import it."""
 
+# First, because it loads libraries that the others import.
+from worker import lean as lean
+
+# isort: split
 from worker import log, settings, tasks
 
 _settings = settings.load()
