@@ -66,7 +66,7 @@ def test_the_migrations_are_not_read_for_each_look(tmp_path: Path, monkeypatch: 
     client = create_app(runtime).test_client()
     assert ready(client) == (200, "ok")
 
-    monkeypatch.setattr(schema, "ScriptDirectory", None)
+    monkeypatch.setattr(schema, "_SAID", None)
     assert ready(client) == (200, "ok")
     runtime.database.dispose()
 
