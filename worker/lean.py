@@ -30,4 +30,3 @@ def load(name: str) -> ModuleType:
 
 garbage.expect_little()
 load("structlog")
-load("httpx")

@@ -4,7 +4,7 @@ Run as `python -m worker.process <process id of the supervisor>`, by the supervi
 """
 
 # First, because it loads libraries that the others import.
-from worker import lean as lean
+from worker import lean
 
 # isort: split
 import os
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from worker import log, metrics, settings, tasks
+from worker import log, metrics, settings
 
 PARENT_POLL = 1.0
 
@@ -38,6 +38,7 @@ def main() -> None:
     log.configure(loaded.log_level, loaded.log_format)
     end_with_parent(int(sys.argv[1]))
     metrics.PROCESS_STARTS.labels("worker").inc()
+    tasks = lean.load("worker.tasks")
     sys.exit(tasks.work(tasks.make_worker_app(loaded)))
 
 

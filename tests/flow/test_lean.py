@@ -24,9 +24,17 @@ FOR_OTHERS = {"opentelemetry.sdk.resources", "openapi_pydantic.v3", "httpx_sse",
 FOR_SERVERS = {"psycopg.errors", "redis.client"}
 
 
+SERVES = {"flask", "httpx", "celery", "sqlalchemy", "alembic", "redis"}
+
+
 def loaded(child: Child) -> set[str]:
     """The modules that a process and those below it have imported so far."""
-    lines = (line.split("|") for line in child.log.splitlines() if line.startswith("import time:"))
+    return imported(child.log)
+
+
+def imported(log: str) -> set[str]:
+    """The modules that a log tells of."""
+    lines = (line.split("|") for line in log.splitlines() if line.startswith("import time:"))
     return {parts[2].strip() for parts in lines if len(parts) == 3}
 
 
@@ -60,6 +68,15 @@ def test_a_worker_on_servers_loads_what_it_needs(install: Install, postgres_url:
     assert loaded(child) >= {"worker.runtime", "celery.worker.consumer", *FOR_SERVERS}
     assert loaded(child) & (FOR_TERMINALS | FOR_MIGRATIONS | FOR_OTHERS) == set()
     assert child.stop() == 0
+
+
+def test_a_supervisor_loads_nothing_that_serves(install: Install):
+    child = install().start("worker", VERISINK_BROKER_URL="redis://127.0.0.1:9", **SAYS_WHAT_IT_LOADS)
+    child.ready(lambda: child.logged("child_started"))
+
+    before_its_child = child.log.partition('"child_started"')[0]
+    assert '"settings"' in before_its_child
+    assert {name.partition(".")[0] for name in imported(before_its_child)} & SERVES == set()
 
 
 def test_who_asks_for_a_hidden_library_afterwards_gets_it():

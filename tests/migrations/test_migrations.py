@@ -143,7 +143,7 @@ def test_the_revisions_are_known_without_alembic():
 
     assert schema._revisions(schema.MIGRATIONS) == (
         scripts.get_current_head(),
-        {script.revision for script in scripts.walk_revisions()},
+        frozenset(script.revision for script in scripts.walk_revisions()),
     )
 
 
