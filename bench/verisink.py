@@ -32,6 +32,9 @@ DEFAULTS: dict[str, Setting] = {
     "log_level": "info",
 }
 
+QUICK_DEFAULTS: dict[str, Setting] = {"web_processes": 1, "worker_processes": 1}
+"""Most of a quick run is the start of processes."""
+
 LOADS: dict[str, Setting] = {"web_processes": 1}
 """Where receivers only take what the workers are measured with, one is enough, and leaves the machine to them."""
 
@@ -102,7 +105,8 @@ def verisink(stage: Stage, provider_url: str = NOBODY, *, broker: int = 0, **set
     with redis_client(stage.redis_url(broker)) as client:
         # What an earlier scenario left there is about another database.
         client.flushdb()
-    own = {**DEFAULTS, "database_url": url, "broker_url": stage.redis_url(broker), **settings}
+    defaults = {**DEFAULTS, **(QUICK_DEFAULTS if stage.effort.quick else {})}
+    own = {**defaults, "database_url": url, "broker_url": stage.redis_url(broker), **settings}
     every_source = {"rate_limit_per_minute": NO_LIMIT}
     with Installation(folder, stage.credentials, provider_url, own, every_source) as installation:
         yield Verisink(stage, installation)

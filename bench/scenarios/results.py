@@ -39,9 +39,7 @@ def open_workers(stage: Stage) -> Iterator[Contenders]:
     reference = Pgbench(stage.postgres, stage.folder("pgbench"))
     with ExitStack() as stack:
         provider = stack.enter_context(fast_provider(stage))
-        ours = stack.enter_context(
-            verisink(stage, provider.url, worker_processes=2, worker_concurrency=stage.effort.concurrency, **LOADS)
-        )
+        ours = stack.enter_context(verisink(stage, provider.url, worker_concurrency=stage.effort.concurrency, **LOADS))
         ours.start_web()
         theirs = stack.enter_context(naive(stage, provider.url))
         yield {
