@@ -35,8 +35,8 @@ DEFAULTS: dict[str, Setting] = {
 QUICK_DEFAULTS: dict[str, Setting] = {"web_processes": 1, "worker_processes": 1}
 """Most of a quick run is the start of processes."""
 
-LOADS: dict[str, Setting] = {"web_processes": 1}
-"""Where receivers only take what the workers are measured with, one is enough, and leaves the machine to them."""
+LOADING = 1
+"""Receivers where they only take what the workers are measured with: one is enough, and leaves the machine to them."""
 
 
 @dataclass(slots=True)

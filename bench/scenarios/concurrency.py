@@ -9,7 +9,7 @@ from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, ratio, val
 from bench.provider import FastProvider, fast_provider
 from bench.scenarios.results import RESULTS
 from bench.stage import Stage
-from bench.verisink import LOADS, Verisink, verisink
+from bench.verisink import LOADING, Verisink, verisink
 
 LATENCY_SECONDS = 0.3
 CALLS = 64
@@ -31,7 +31,9 @@ def open_concurrency(stage: Stage) -> Iterator[Contenders]:
     with ExitStack() as stack:
         provider = stack.enter_context(fast_provider(stage, LATENCY_SECONDS))
         ours = stack.enter_context(
-            verisink(stage, provider.url, broker=BROKER, worker_processes=1, worker_concurrency=CALLS, **LOADS)
+            verisink(
+                stage, provider.url, broker=BROKER, worker_processes=1, worker_concurrency=CALLS, web_processes=LOADING
+            )
         )
         ours.start_web()
         yield {"limit": lambda: {"rate_per_s": LIMIT}, "verisink": lambda: verisink_round(ours, provider, count)}

@@ -9,7 +9,7 @@ from bench.pgbench import Pgbench
 from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, ratio
 from bench.provider import fast_provider
 from bench.stage import Effort, Stage
-from bench.verisink import LOADS, Verisink, verisink
+from bench.verisink import LOADING, Verisink, verisink
 
 FIRST = 300
 """Webhooks of the round that comes first and is not counted: it warms up, and says how many the others take."""
@@ -39,7 +39,9 @@ def open_workers(stage: Stage) -> Iterator[Contenders]:
     reference = Pgbench(stage.postgres, stage.folder("pgbench"))
     with ExitStack() as stack:
         provider = stack.enter_context(fast_provider(stage))
-        ours = stack.enter_context(verisink(stage, provider.url, worker_concurrency=stage.effort.concurrency, **LOADS))
+        ours = stack.enter_context(
+            verisink(stage, provider.url, worker_concurrency=stage.effort.concurrency, web_processes=LOADING)
+        )
         ours.start_web()
         theirs = stack.enter_context(naive(stage, provider.url))
         yield {

@@ -8,7 +8,7 @@ from bench.children import end
 from bench.protocol import Bar, Contenders, Sample, Scenario, ratio, value
 from bench.provider import FastProvider, fast_provider
 from bench.stage import Stage
-from bench.verisink import LOADS, Verisink, verisink
+from bench.verisink import LOADING, Verisink, verisink
 from bench.waves import CALLS, LATENCY_SECONDS, await_full, lengths, measure, once, prepare
 
 PROCESSES = (1, 2, 4, 8)
@@ -24,7 +24,9 @@ def open_scale(stage: Stage) -> Iterator[Contenders]:
     seconds, settle = lengths(stage.effort)
     with ExitStack() as stack:
         provider = stack.enter_context(fast_provider(stage, LATENCY_SECONDS))
-        ours = stack.enter_context(verisink(stage, provider.url, broker=BROKER, worker_concurrency=CALLS, **LOADS))
+        ours = stack.enter_context(
+            verisink(stage, provider.url, broker=BROKER, worker_concurrency=CALLS, web_processes=LOADING)
+        )
         ours.start_web()
         if stage.effort.quick:
             few = {n: once(partial(scale_round, ours, provider, n, seconds, settle)) for n in PROCESSES[:QUICK]}

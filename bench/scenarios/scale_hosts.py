@@ -13,7 +13,7 @@ from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, ratio, val
 from bench.provider import FastProvider, fast_provider
 from bench.second_host import HERE, THERE, SecondHost, second_host
 from bench.stage import POSTGRES_SETTINGS, Effort, Stage
-from bench.verisink import LOADS, Verisink, verisink
+from bench.verisink import LOADING, Verisink, verisink
 from bench.waves import CALLS, LATENCY_SECONDS, await_full, lengths, measure, once, prepare
 from tests.support.processes import Child
 from tests.support.services import PostgresServer, RedisServer, redis_client
@@ -61,7 +61,7 @@ def open_hosts(stage: Stage) -> Iterator[Contenders]:
         provider = stack.enter_context(fast_provider(joined, LATENCY_SECONDS))
         stack.enter_context(provider_there(joined, host, provider.url))
         ours = stack.enter_context(
-            verisink(joined, provider.url, worker_processes=EACH, worker_concurrency=CALLS, **LOADS)
+            verisink(joined, provider.url, worker_processes=EACH, worker_concurrency=CALLS, web_processes=LOADING)
         )
         ours.start_web()
         rounds = {
