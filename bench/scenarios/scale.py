@@ -12,9 +12,10 @@ from bench.verisink import LOADING, Verisink, verisink
 from bench.waves import CALLS, LATENCY_SECONDS, await_full, lengths, measure, once, prepare
 
 PROCESSES = (1, 2, 4, 8)
-QUICK = 2
+QUICK_NUMBERS = 2
 """So many of these numbers are tried in a quick run, and the last of them stands for the others: the start of fifteen
 processes would be a fifth of it."""
+
 BROKER = 11
 
 
@@ -29,7 +30,7 @@ def open_scale(stage: Stage) -> Iterator[Contenders]:
         )
         ours.start_web()
         if stage.effort.quick:
-            few = {n: once(partial(scale_round, ours, provider, n, seconds, settle)) for n in PROCESSES[:QUICK]}
+            few = {n: once(partial(scale_round, ours, provider, n, seconds, settle)) for n in PROCESSES[:QUICK_NUMBERS]}
             yield {name(number): few[min(number, max(few))] for number in PROCESSES}
         else:
             yield {name(n): partial(scale_round, ours, provider, n, seconds, settle) for n in PROCESSES}
