@@ -22,8 +22,8 @@ NAMES = [scenario.name for scenario in SCENARIOS]
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Three short rounds: shows that everything works, and nothing else.")
-@click.option("--rounds", type=click.IntRange(1), help="How many rounds; by default 5, or 3 with --quick.")
+@click.option("--quick", is_flag=True, help="One short round: shows that everything works, and nothing else.")
+@click.option("--rounds", type=click.IntRange(1), help="How many rounds; by default 5, or 1 with --quick.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 256), default=FULL.concurrency, show_default=True,
     help="Threads of each of Verisink's worker processes.",

@@ -28,7 +28,7 @@ AT_ONCE = 100
 TWICE, LATE = 0.2, 0.3
 """Shares of the notifications that are sent a second time, and that younger ones overtake."""
 
-WORKERS, BROKER = 2, 8
+BROKER = 8
 SETTLE_SECONDS = 120.0
 DECIDED = "SELECT count(*) FROM results WHERE stage = 'decided' AND outcome = 'approved'"
 
@@ -45,7 +45,7 @@ class Told:
 def yoti(stage: Stage, environ: dict[str, str]) -> Iterator[Flow]:
     """The simulator, and a Verisink of two receivers and two workers that points at it."""
     with Simulator(stage.credentials, seed=4) as simulator, ExitStack() as stack:
-        ours = stack.enter_context(verisink(stage, simulator.url, broker=BROKER, worker_processes=WORKERS))
+        ours = stack.enter_context(verisink(stage, simulator.url, broker=BROKER))
         _start(ours, stack, environ)
         yield stack.enter_context(flow(simulator, ours.installation, ours.installation.url, threads=16))
 
@@ -54,7 +54,7 @@ def _start(ours: Verisink, stack: ExitStack, environ: dict[str, str]) -> None:
     worker, web = (ours.installation.start(name, **environ) for name in ("worker", "web"))
     for child in (worker, web):
         stack.callback(end, child)
-    worker.ready(lambda: len(worker.children()) == WORKERS)
+    worker.ready(worker.children)
     web.ready(lambda: answers(ours.installation.url + "/readyz"))
 
 

@@ -14,6 +14,9 @@ LOOK_SECONDS = 0.02
 COUNTING_SHARE = 20
 """And at least so many times as long as a count takes, so that looking costs a twentieth of one processor at most."""
 
+LONGEST_LOOK_SECONDS = 0.25
+"""But no longer: on a machine that is busy with other things a count takes long, and a short drain would be over."""
+
 BEGUN_SHARE = 0.2
 """What is done before is not measured: processes start one after another, and do everything for the first time."""
 
@@ -40,7 +43,7 @@ def drain(total: int, done: Callable[[], int], workers: Child, postgres_pid: int
         time.sleep(pause)
         began = time.monotonic()
         count, now = done(), time.monotonic()
-        pause = max(LOOK_SECONDS, (now - began) * COUNTING_SHARE)
+        pause = min(max(LOOK_SECONDS, (now - began) * COUNTING_SHARE), LONGEST_LOOK_SECONDS)
         if count > known:
             known, stalls_at = count, now + STALL_SECONDS
             if first is None and count >= total * BEGUN_SHARE:

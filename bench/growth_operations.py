@@ -45,6 +45,9 @@ AT_WORK = 1000
 """Resources, the newest, that webhooks are about. What happens now is about a few days, however many years there
 were."""
 
+STILL = "customer-1200"
+"""The reference of a result that nothing writes to in either database: it is none of the newest, and not open."""
+
 GROUP = 32
 CLAIMED = 20
 PAGE = 50
@@ -285,9 +288,7 @@ class Subject:
             "results_newest": lambda session: results.page(
                 session, ResultFilter(source=SOURCE, outcome="approved"), limit=PAGE, newest_first=True
             ),
-            "results_reference": lambda session: results.page(
-                session, ResultFilter(reference="customer-2000"), limit=PAGE
-            ),
+            "results_reference": lambda session: results.page(session, ResultFilter(reference=STILL), limit=PAGE),
             "result": lambda session: results.result(session, key),
             "story": lambda session: resources.story(session, key),
             "events_deep": lambda session: events.events(session, after=self._events // 2, limit=PAGE),

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -25,6 +26,16 @@ def cpu_seconds(*pids: int) -> float:
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def precise_cpu_seconds(pid: int) -> float:
+    """Processor time of one process's living threads as Linux's scheduler counts it, in nanoseconds; elsewhere as
+    `cpu_seconds`, which counts in hundredths of a second."""
+    try:
+        threads = [look.read_text("ascii").split() for look in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    except OSError:
+        threads = []
+    return sum(int(ran) for ran, *_ in threads) / 1e9 if threads else cpu_seconds(pid)
 
 
 def memory_bytes(pids: Sequence[int]) -> int:

@@ -19,7 +19,7 @@ NO_LIMIT = 10_000_000
 MOST_PER_SECOND = 12_000
 """More webhooks a second than anything here acknowledges; so many are prepared."""
 
-WARM_UP = 500
+WARM_UP, QUICK_WARM_UP = 500, 50
 WARM_UP_SECONDS = 10.0
 """What a process does for the first time, connections and prepared statements above all, belongs to no round."""
 
@@ -31,6 +31,12 @@ DEFAULTS: dict[str, Setting] = {
     "call_deadline_seconds": 20.0,
     "log_level": "info",
 }
+
+QUICK_DEFAULTS: dict[str, Setting] = {"web_processes": 1, "worker_processes": 1}
+"""Most of a quick run is the start of processes."""
+
+LOADING = 1
+"""Receivers where they only take what the workers are measured with: one is enough, and leaves the machine to them."""
 
 
 @dataclass(slots=True)
@@ -55,7 +61,7 @@ class Verisink:
     def start_web(self) -> None:
         """Start the receivers, wait until they can do their work, and let each do a little of it."""
         self.web = self.installation.web()
-        self.acknowledge(self.plan(WARM_UP, WARM_UP_SECONDS))
+        self.acknowledge(self.plan(QUICK_WARM_UP if self.stage.effort.quick else WARM_UP, WARM_UP_SECONDS))
 
     @contextmanager
     def workers(self) -> Iterator[Child]:
@@ -95,15 +101,13 @@ class Verisink:
 def verisink(stage: Stage, provider_url: str = NOBODY, *, broker: int = 0, **settings: Setting) -> Iterator[Verisink]:
     """An installation that has been migrated. `broker` is the number of its Redis database."""
     folder = stage.folder("verisink")
-    url = stage.postgres.create_database()
+    url = stage.database()
     with redis_client(stage.redis_url(broker)) as client:
         # What an earlier scenario left there is about another database.
         client.flushdb()
-    own = {**DEFAULTS, "database_url": url, "broker_url": stage.redis_url(broker), **settings}
+    defaults = {**DEFAULTS, **(QUICK_DEFAULTS if stage.effort.quick else {})}
+    own = {**defaults, "database_url": url, "broker_url": stage.redis_url(broker), **settings}
     every_source = {"rate_limit_per_minute": NO_LIMIT}
     with Installation(folder, stage.credentials, provider_url, own, every_source) as installation:
-        migration = installation.run("migrate")
-        if migration.process.returncode != 0:
-            raise Broken(f"the migration failed: {migration.log[-500:]}")
         yield Verisink(stage, installation)
     stage.postgres.drop_database(url)

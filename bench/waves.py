@@ -10,6 +10,7 @@ import psycopg
 
 from bench.processes import cpu_seconds
 from bench.protocol import Broken, Sample
+from bench.stage import Effort
 from bench.verisink import Verisink
 from tests.support.processes import Child
 
@@ -28,10 +29,14 @@ LOAD_SECONDS = 60.0
 START_SECONDS = 30.0
 """Eight processes take ten seconds of processor time to start."""
 
+SHARE, LEAST_SECONDS = 0.7, 1.0
+"""Of the length of a measurement elsewhere, because there are four in a round. In less than a second, few waves of
+calls come back."""
+
 STALL_SECONDS = 3.0
 """Where the calls in flight have grown no more for so long, the machine has no room for more of them."""
 
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS, QUICK_SETTLE_SECONDS = 1.0, 0.1
 """Between the first call of the last process and the measurement: first answers, connections, prepared statements."""
 
 LOOK_SECONDS = 0.02
@@ -51,6 +56,11 @@ class Busy:
     workers: float
 
 
+def lengths(effort: Effort) -> tuple[float, float]:
+    """Seconds of one measurement, and those to settle before it."""
+    return max(LEAST_SECONDS, effort.seconds * SHARE), QUICK_SETTLE_SECONDS if effort.quick else SETTLE_SECONDS
+
+
 def prepare(ours: Verisink, processes: int, seconds: float) -> None:
     """See to it that so many processes have work for so long, and more. Raises Broken."""
     missing = int(LIMIT * processes * (seconds + BACKLOG_SECONDS)) - ours.count(WAITING)
@@ -59,8 +69,11 @@ def prepare(ours: Verisink, processes: int, seconds: float) -> None:
         report.only_acknowledged("Verisink")
 
 
-def await_full(in_flight: Callable[[], float], processes: int, workers: Sequence[Child]) -> None:
-    """Wait until all processes have had all their calls in flight, or have no more of them. Raises Broken."""
+def await_full(
+    in_flight: Callable[[], float], processes: int, workers: Sequence[Child], settle: float = SETTLE_SECONDS
+) -> None:
+    """Wait until all processes have had all their calls in flight, or have no more of them, and `settle` seconds more.
+    Raises Broken."""
     most, now = 0.0, time.monotonic()
     ends, stalls_at = now + START_SECONDS, now + START_SECONDS
     while most < processes * CALLS and now < min(ends, stalls_at):
@@ -72,7 +85,7 @@ def await_full(in_flight: Callable[[], float], processes: int, workers: Sequence
             raise Broken(f"a worker ended: {workers[0].log[-500:]}")
     if not most:
         raise Broken(f"{processes} processes called nobody within {START_SECONDS:.0f} s")
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(settle)
 
 
 def once(measured: Callable[[], Sample]) -> Callable[[], Sample]:

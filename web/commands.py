@@ -1,18 +1,25 @@
 """The commands that serve: `up`, `web` and `worker`."""
 
+# First, because it loads libraries that the others import.
+from worker import lean
+
+# isort: split
 import json
 import sys
 from typing import NoReturn
 
 import click
 
-from web import serving
+from web import supervising
 from worker import log, settings
 from worker.errors import ConfigurationError, VerisinkError
 from worker.settings import PROVIDER_DEFAULTS, WEBHOOK_SECRET_KEYS, Settings, Source
-from worker.store.engine import UNAVAILABLE
 
 FAILED = 1
+
+SERVING = "web.serving"
+STORE = "worker.store.engine"
+"""By their names, because a supervisor needs nothing of them."""
 
 
 @click.command(epilog="Example: VERISINK_CONFIG=verisink.toml verisink up")
@@ -30,14 +37,14 @@ def up(receive_only: bool, no_receive: bool, as_json: bool) -> None:
 
     try:
         if not loaded.embedded:
-            sys.exit(serving.supervise_all(loaded, ready, receives=not no_receive, works=not receive_only))
+            sys.exit(supervising.supervise_all(loaded, ready, receives=not no_receive, works=not receive_only))
         elif receive_only:
-            serving.serve_receiving_only(loaded, ready)
+            lean.load(SERVING).serve_receiving_only(loaded, ready)
         else:
-            serving.serve_embedded(loaded, ready, receives=not no_receive)
+            lean.load(SERVING).serve_embedded(loaded, ready, receives=not no_receive)
     except VerisinkError as error:
         _fail(str(error))
-    except UNAVAILABLE as error:
+    except _unavailable() as error:
         _fail(f"the database cannot be used ({type(error).__name__}): `verisink doctor` says more")
     except TimeoutError as error:
         _fail(str(error))
@@ -48,7 +55,7 @@ def web() -> None:
     """The receivers and the API of a distributed deployment, supervised."""
     loaded = _load()
     try:
-        sys.exit(serving.supervise_web(loaded))
+        sys.exit(supervising.supervise_web(loaded))
     except VerisinkError as error:
         _fail(str(error))
 
@@ -58,7 +65,7 @@ def worker() -> None:
     """The workers of a distributed deployment, supervised."""
     loaded = _load()
     try:
-        sys.exit(serving.supervise_worker(loaded))
+        sys.exit(supervising.supervise_worker(loaded))
     except VerisinkError as error:
         _fail(str(error))
 
@@ -83,6 +90,12 @@ def webhook_url(source: Source, url: str) -> str:
     """What to configure at the provider. A token is a secret, so its place is shown and not the token."""
     token = "/<webhook token>" if WEBHOOK_SECRET_KEYS.get(source.provider) == "webhook_tokens" else ""
     return f"{url}/webhooks/{source.slug}{token}"
+
+
+def _unavailable() -> tuple[type[Exception], ...]:
+    """What a database raises that is away."""
+    found: tuple[type[Exception], ...] = lean.load(STORE).UNAVAILABLE
+    return found
 
 
 def _load() -> Settings:

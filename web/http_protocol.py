@@ -14,7 +14,7 @@ from wsgiref.types import WSGIEnvironment
 import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from web.http_request import Refused, Request, environment, read_head, refusal, turned_away
+from web.http_request import LINE_BYTES, Refused, Request, environment, read_head, refusal, turned_away
 from worker.clock import monotonic
 
 REQUEST_SECONDS = 15
@@ -38,9 +38,6 @@ TAKING_SECONDS = 30.0
 """How long a client may take to read an answer. Until it has, no further request of its connection is begun."""
 
 HEAD_BYTES = 16 * 1024
-
-LINE_BYTES = 4
-"""Of each header, besides its name and its value."""
 
 FRAMING_ALLOWANCE = 64 * 1024
 """Chunked bodies are counted with their framing, so they get some more; the body itself is counted exactly."""

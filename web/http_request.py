@@ -24,6 +24,9 @@ RETRY_AFTER_SECONDS = "5"
 API = b"/api/"
 """Who asks here is told of errors by problem documents."""
 
+LINE_BYTES = 4
+"""Of each header, besides its name and its value."""
+
 MOST_NAMES = 500
 """Names of headers whose translation is remembered. Anybody can send new ones; senders know a few dozen."""
 

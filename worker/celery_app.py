@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from kombu import Connection, Exchange, Queue
 
+from worker import lean
 from worker.clock import monotonic
 from worker.settings import Settings
 
@@ -59,6 +60,8 @@ class Application(Celery):
 def make_app(settings: Settings, role: Role) -> Application:
     """The application for a process that only publishes nudges, or for one that works."""
     url = settings.broker_url.get_secret_value() if settings.broker_url else MEMORY_BROKER
+    if _is_redis(url):
+        lean.load("redis")
     app = Application("verisink", broker=url, set_as_current=role == "worker")
     app.url = url
     app.conf.update(

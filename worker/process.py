@@ -3,13 +3,17 @@
 Run as `python -m worker.process <process id of the supervisor>`, by the supervisor of `verisink worker`.
 """
 
+# First, because it loads libraries that the others import.
+from worker import lean
+
+# isort: split
 import os
 import signal
 import sys
 import threading
 import time
 
-from worker import log, metrics, settings, tasks
+from worker import log, metrics, settings
 
 PARENT_POLL = 1.0
 
@@ -34,9 +38,8 @@ def main() -> None:
     log.configure(loaded.log_level, loaded.log_format)
     end_with_parent(int(sys.argv[1]))
     metrics.PROCESS_STARTS.labels("worker").inc()
-    tasks.make_worker_app(loaded).worker_main(
-        ["--quiet", "worker", "--pool=threads", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    )
+    tasks = lean.load("worker.tasks")
+    sys.exit(tasks.work(tasks.make_worker_app(loaded)))
 
 
 if __name__ == "__main__":

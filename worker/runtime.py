@@ -24,7 +24,7 @@ from worker.pipeline.receive import MOST_SESSIONS, Receiver
 from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
-from worker.pipeline.retrieve import WRITE_SHARE, Parts, Retriever
+from worker.pipeline.retrieve import Parts, Retriever
 from worker.pipeline.sink_terms import terms
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
@@ -32,7 +32,7 @@ from worker.pipeline.tracing import Exporter, TracedSink, Tracing
 from worker.providers.client import ProviderClient
 from worker.providers.registry import providers
 from worker.scheduler import Scheduler
-from worker.settings import Settings
+from worker.settings import WRITE_SHARE, Settings
 from worker.sinks.base import Sink
 from worker.sinks.registry import sinks as configured_sinks
 from worker.store import schema

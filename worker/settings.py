@@ -37,6 +37,9 @@ from worker.settings_source import Frozen
 from worker.settings_source import Source as Source
 from worker.settings_source import is_loopback as is_loopback
 
+WRITE_SHARE = 0.5
+"""Of the lease, for writing: the call took at most the other half, and after the lease somebody else may have it."""
+
 SHORTEST_KEEPING: Mapping[str, int] = {
     "keep_deliveries_days": 30,
     "keep_attempts_days": 7,

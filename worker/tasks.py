@@ -40,6 +40,21 @@ def make_worker_app(settings: Settings) -> Celery:
     return app
 
 
+def work(app: Celery) -> int:
+    """Work until told to stop, as `celery worker` does; returns the exit status. Celery's command line itself would
+    load what it needs to read from a terminal, seven megabytes of it."""
+    worker = app.Worker(
+        pool_cls="threads",
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return worker.exitcode or 0
+
+
 def _follow_worker(runtime: Runtime) -> None:
     """Start and stop the runtime's threads with the Celery worker of this process."""
 

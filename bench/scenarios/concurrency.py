@@ -9,7 +9,7 @@ from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, ratio, val
 from bench.provider import FastProvider, fast_provider
 from bench.scenarios.results import RESULTS
 from bench.stage import Stage
-from bench.verisink import Verisink, verisink
+from bench.verisink import LOADING, Verisink, verisink
 
 LATENCY_SECONDS = 0.3
 CALLS = 64
@@ -17,7 +17,7 @@ LIMIT = CALLS / LATENCY_SECONDS
 """Results a second, if so many calls are always in flight and nothing else takes time."""
 
 LOAD_SECONDS = 120.0
-WAVES = 10
+WAVES, QUICK_WAVES = 10, 4
 """The least number of full waves of calls in a round: the first and the last are never full."""
 
 BROKER = 7
@@ -26,11 +26,14 @@ BROKER = 7
 @contextmanager
 def open_concurrency(stage: Stage) -> Iterator[Contenders]:
     """One worker process with as many calls as the limit is computed from."""
-    count = max(WAVES * CALLS, int(2 * LIMIT * stage.effort.seconds))
+    waves = QUICK_WAVES if stage.effort.quick else WAVES
+    count = max(waves * CALLS, int(2 * LIMIT * stage.effort.seconds))
     with ExitStack() as stack:
         provider = stack.enter_context(fast_provider(stage, LATENCY_SECONDS))
         ours = stack.enter_context(
-            verisink(stage, provider.url, broker=BROKER, worker_processes=1, worker_concurrency=CALLS)
+            verisink(
+                stage, provider.url, broker=BROKER, worker_processes=1, worker_concurrency=CALLS, web_processes=LOADING
+            )
         )
         ours.start_web()
         yield {"limit": lambda: {"rate_per_s": LIMIT}, "verisink": lambda: verisink_round(ours, provider, count)}

@@ -9,7 +9,7 @@ from bench.pgbench import Pgbench
 from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, ratio
 from bench.provider import fast_provider
 from bench.stage import Effort, Stage
-from bench.verisink import Verisink, verisink
+from bench.verisink import LOADING, Verisink, verisink
 
 FIRST = 300
 """Webhooks of the round that comes first and is not counted: it warms up, and says how many the others take."""
@@ -40,7 +40,7 @@ def open_workers(stage: Stage) -> Iterator[Contenders]:
     with ExitStack() as stack:
         provider = stack.enter_context(fast_provider(stage))
         ours = stack.enter_context(
-            verisink(stage, provider.url, worker_processes=2, worker_concurrency=stage.effort.concurrency)
+            verisink(stage, provider.url, worker_concurrency=stage.effort.concurrency, web_processes=LOADING)
         )
         ours.start_web()
         theirs = stack.enter_context(naive(stage, provider.url))

@@ -8,12 +8,13 @@ from bench.children import end
 from bench.protocol import Bar, Contenders, Sample, Scenario, ratio, value
 from bench.provider import FastProvider, fast_provider
 from bench.stage import Stage
-from bench.verisink import Verisink, verisink
-from bench.waves import CALLS, LATENCY_SECONDS, await_full, measure, once, prepare
+from bench.verisink import LOADING, Verisink, verisink
+from bench.waves import CALLS, LATENCY_SECONDS, await_full, lengths, measure, once, prepare
 
 PROCESSES = (1, 2, 4, 8)
-SHARE = 0.7
-"""Of the length of a measurement elsewhere: twelve waves of calls, and four measurements a round."""
+QUICK_NUMBERS = 2
+"""So many of these numbers are tried in a quick run, and the last of them stands for the others: the start of fifteen
+processes would be a fifth of it."""
 
 BROKER = 11
 
@@ -21,13 +22,18 @@ BROKER = 11
 @contextmanager
 def open_scale(stage: Stage) -> Iterator[Contenders]:
     """One installation, whose workers start anew in each round, as many as its turn asks for."""
-    seconds = stage.effort.seconds * SHARE
+    seconds, settle = lengths(stage.effort)
     with ExitStack() as stack:
         provider = stack.enter_context(fast_provider(stage, LATENCY_SECONDS))
-        ours = stack.enter_context(verisink(stage, provider.url, broker=BROKER, worker_concurrency=CALLS))
+        ours = stack.enter_context(
+            verisink(stage, provider.url, broker=BROKER, worker_concurrency=CALLS, web_processes=LOADING)
+        )
         ours.start_web()
-        rounds = {name(number): partial(scale_round, ours, provider, number, seconds) for number in PROCESSES}
-        yield {who: once(measured) if stage.effort.quick else measured for who, measured in rounds.items()}
+        if stage.effort.quick:
+            few = {n: once(partial(scale_round, ours, provider, n, seconds, settle)) for n in PROCESSES[:QUICK_NUMBERS]}
+            yield {name(number): few[min(number, max(few))] for number in PROCESSES}
+        else:
+            yield {name(n): partial(scale_round, ours, provider, n, seconds, settle) for n in PROCESSES}
 
 
 def name(processes: int) -> str:
@@ -35,13 +41,13 @@ def name(processes: int) -> str:
     return "1 process" if processes == 1 else f"{processes} processes"
 
 
-def scale_round(ours: Verisink, provider: FastProvider, processes: int, seconds: float) -> Sample:
+def scale_round(ours: Verisink, provider: FastProvider, processes: int, seconds: float, settle: float) -> Sample:
     """Let so many processes work for so long. What is left waits for the next round."""
     prepare(ours, processes, seconds)
     provider.reset()
     workers = ours.installation.start("worker", VERISINK_WORKER_PROCESSES=str(processes))
     try:
-        await_full(lambda: provider.stats()["max_in_flight"], processes, [workers])
+        await_full(lambda: provider.stats()["max_in_flight"], processes, [workers], settle)
         return measure(ours, processes, seconds, [workers])
     finally:
         end(workers)

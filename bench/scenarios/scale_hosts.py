@@ -13,16 +13,13 @@ from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, ratio, val
 from bench.provider import FastProvider, fast_provider
 from bench.second_host import HERE, THERE, SecondHost, second_host
 from bench.stage import POSTGRES_SETTINGS, Effort, Stage
-from bench.verisink import Verisink, verisink
-from bench.waves import CALLS, LATENCY_SECONDS, await_full, measure, once, prepare
+from bench.verisink import LOADING, Verisink, verisink
+from bench.waves import CALLS, LATENCY_SECONDS, await_full, lengths, measure, once, prepare
 from tests.support.processes import Child
 from tests.support.services import PostgresServer, RedisServer, redis_client
 
 EACH = 2
 """Worker processes on each host."""
-
-SHARE = 0.7
-"""Of the length of a measurement elsewhere, as in `scale`."""
 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE client_addr <> '127.0.0.1'"
 
@@ -57,13 +54,15 @@ class JoinedStage(Stage):
 def open_hosts(stage: Stage) -> Iterator[Contenders]:
     """Receivers on this host, workers on one or both. Each host has a provider on its own loopback: Verisink sends no
     credentials over a network without TLS."""
-    seconds = stage.effort.seconds * SHARE
+    seconds, _ = lengths(stage.effort)
     with ExitStack() as stack:
         host = stack.enter_context(second_host())
         joined = JoinedStage(stage.effort, stage.folder("hosts"), stack)
         provider = stack.enter_context(fast_provider(joined, LATENCY_SECONDS))
         stack.enter_context(provider_there(joined, host, provider.url))
-        ours = stack.enter_context(verisink(joined, provider.url, worker_processes=EACH, worker_concurrency=CALLS))
+        ours = stack.enter_context(
+            verisink(joined, provider.url, worker_processes=EACH, worker_concurrency=CALLS, web_processes=LOADING)
+        )
         ours.start_web()
         rounds = {
             "one host": partial(one_round, ours, provider, seconds),

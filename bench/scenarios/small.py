@@ -5,19 +5,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from bench.children import end
 from bench.embedded import installed
-from bench.processes import cpu_seconds, resident_bytes
+from bench.processes import cpu_seconds, precise_cpu_seconds, resident_bytes
 from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, value
 from bench.stage import Stage
 from bench.statistics import spread
 
-SETTLE_SECONDS = 2.0
-IDLE_SECONDS = 20.0
-"""Processor time is counted in hundredths of a second: in so long, one per cent of a core is twenty of them."""
+SETTLE_SECONDS = 1.0
+IDLE_SECONDS = 6.0
+"""Some sweeps: they come once a second, and are what an idle process does."""
 
-HELPS = 5
+HELPS, QUICK_HELPS = 5, 1
 
 
 @contextmanager
@@ -31,9 +32,9 @@ def open_small(stage: Stage) -> Iterator[Contenders]:
             child = installation.up()
             ready, start_cpu = time.monotonic() - began, cpu_seconds(child.pid)
             time.sleep(SETTLE_SECONDS)
-            before, idle_began = cpu_seconds(child.pid), time.monotonic()
+            before, idle_began = precise_cpu_seconds(child.pid), time.monotonic()
             time.sleep(idle_seconds)
-            idle = (cpu_seconds(child.pid) - before) / (time.monotonic() - idle_began)
+            idle = (precise_cpu_seconds(child.pid) - before) / (time.monotonic() - idle_began)
             memory = resident_bytes([child.pid])
             end(child)
         return {
@@ -43,12 +44,13 @@ def open_small(stage: Stage) -> Iterator[Contenders]:
             "idle_memory_mb": memory / 1e6,
         }
 
-    yield {"up": up_round, "help": help_round}
+    helps = QUICK_HELPS if stage.effort.quick else HELPS
+    yield {"up": up_round, "help": partial(help_round, helps)}
 
 
-def help_round() -> Sample:
+def help_round(calls: int) -> Sample:
     """The middle of some calls: the first one reads files from the disk."""
-    return {"wall_s": spread([_help_seconds() for _ in range(HELPS)]).median}
+    return {"wall_s": spread([_help_seconds() for _ in range(calls)]).median}
 
 
 def _help_seconds() -> float:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import JsonValue
 
 from tests.support.processes import ROOT
-from web.serving import worker_grace
+from web.supervising import worker_grace
 from worker.settings import Settings
 
 DEPLOY = ROOT / "deploy"

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.deploy.files import DEPLOY, IMAGE, WORKER_GRACE, at, documents, items, mapping
-from web.serving import WEB_GRACE_SECONDS
+from web.supervising import WEB_GRACE_SECONDS
 from worker.settings import Settings, SinkSettings, Source, load
 from worker.settings_text import PREFIX, SECRET_KEYS
 

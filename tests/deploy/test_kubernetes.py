@@ -4,7 +4,7 @@ import kubernetes_validate
 import pytest
 
 from tests.deploy.files import DEPLOY, IMAGE, USER, WORKER_GRACE, Node, at, documents, items, mapping
-from web.serving import WEB_GRACE_SECONDS
+from web.supervising import WEB_GRACE_SECONDS
 from worker.settings import Settings
 from worker.settings_text import PREFIX, SECRET_KEYS
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import unavailable
 from tests.deploy.files import DEPLOY, WORKER_GRACE
-from web.serving import WEB_GRACE_SECONDS
+from web.supervising import WEB_GRACE_SECONDS
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PROGRAM = "/opt/verisink/bin/verisink"

@@ -3,12 +3,15 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 import structlog
 from flask import Flask, Response, g, jsonify, request
+from greenlet import getcurrent
 
 from tests.support.raw_http import RunningServer, Served, documents, statuses
 from web.greenlets import Greenlets, Hub, Pool
@@ -80,6 +83,23 @@ def on_event(made: "list[Event]", wait: float) -> Callable[[], object]:
 
 
 # Waiting.
+
+
+class Body:
+    """Something that a request holds."""
+
+
+def test_a_greenlet_serves_one_request_after_the_other_and_keeps_nothing_of_them(loop: Loop) -> None:
+    def use(_body: Body | None) -> object:
+        return id(getcurrent())
+
+    body = Body()
+    held = weakref.ref(body)
+    first = loop.call(partial(use, body)).result(WAIT)
+    del body
+
+    assert loop.call(partial(use, None)).result(WAIT) == first
+    assert held() is None
 
 
 def test_an_event_wakes_its_greenlet_from_any_thread(loop: Loop) -> None:

@@ -35,9 +35,10 @@ from tests.support.door import (
 )
 from web.app import create_app
 from web.http_server import serve
-from web.serving import address, body_limit
+from web.serving import body_limit
 from web.simulator.credentials import Credentials
 from web.simulator.notifications import Flaw
+from web.supervising import address
 from worker.providers.base import InboundRequest
 from worker.runtime import Runtime
 from worker.store import inbox, schema

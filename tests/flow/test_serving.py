@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from web import commands, serving
+from web import commands, supervising
 from web.app import create_app
 from worker.cli.migrate import migrate
 from worker.embedded import EmbeddedWorker
@@ -66,7 +66,7 @@ def test_the_migrations_are_not_read_for_each_look(tmp_path: Path, monkeypatch: 
     client = create_app(runtime).test_client()
     assert ready(client) == (200, "ok")
 
-    monkeypatch.setattr(schema, "ScriptDirectory", None)
+    monkeypatch.setattr(schema, "_SAID", None)
     assert ready(client) == (200, "ok")
     runtime.database.dispose()
 
@@ -79,11 +79,11 @@ def test_a_port_in_use_is_said_whoever_listens(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         wanted = settings(tmp_path / "verisink.db", port=port)
         with pytest.raises(CannotListen, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-            serving.supervise_web(wanted)
+            supervising.supervise_web(wanted)
 
 
 def test_trouble_while_listening_is_not_taken_for_a_port_in_use(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), serving.open_listeners(settings(tmp_path / "verisink.db"), 1):
+    with pytest.raises(FileNotFoundError), supervising.open_listeners(settings(tmp_path / "verisink.db"), 1):
         raise FileNotFoundError("something else")
 
 
@@ -140,7 +140,7 @@ def test_a_worker_s_grace_covers_a_call_and_its_writing(
 ) -> None:
     wanted = settings(tmp_path / "verisink.db", call_deadline_seconds=deadline, lease_seconds=lease)
 
-    assert serving.worker_grace(wanted) == grace
+    assert supervising.worker_grace(wanted) == grace
 
 
 # A schema that a newer release has migrated.

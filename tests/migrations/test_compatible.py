@@ -12,7 +12,7 @@ from sqlalchemy import Inspector, inspect, text
 
 from tests.store import databases
 from tests.support.releases import WHEELS, Release
-from worker.store import schema
+from worker.store import migration, schema
 from worker.store.engine import Database
 
 PREVIOUS = "0.1.0"
@@ -32,7 +32,7 @@ def before(request, tmp_path, previous):
     handle = Database(f"sqlite:///{tmp_path}/old.db" if on_sqlite else request.getfixturevalue("postgres_url"))
     head = ScriptDirectory(str(previous.folder / "migrations")).get_current_head()
     assert head is not None
-    command.upgrade(schema._config(handle), head)
+    command.upgrade(migration.config(handle.writer, schema.MIGRATIONS), head)
     yield handle
     handle.dispose()
 

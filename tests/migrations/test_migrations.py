@@ -138,6 +138,15 @@ def test_there_is_one_newest_migration():
     assert len(ScriptDirectory(str(schema.MIGRATIONS)).get_heads()) == 1
 
 
+def test_the_revisions_are_known_without_alembic():
+    scripts = ScriptDirectory(str(schema.MIGRATIONS))
+
+    assert schema._revisions(schema.MIGRATIONS) == (
+        scripts.get_current_head(),
+        frozenset(script.revision for script in scripts.walk_revisions()),
+    )
+
+
 MIGRATE = """
 import sys
 from worker.store import schema

@@ -8,7 +8,7 @@ from tests.store.conftest import database, database_url, migrated_postgres_url, 
 from tests.store.play import APPROVED, CREATED, number_all, reading, retrieved
 from worker.domain.model import Check
 from worker.domain.states import CheckOutcome
-from worker.store import schema
+from worker.store import migration, schema
 from worker.store.engine import Database
 from worker.store.views import VIEWS
 
@@ -79,7 +79,7 @@ def test_what_consumers_built_on_a_view_outlives_every_migration(postgres_url):
     """Dropping a view to make it anew would take the grants with it, or fail where somebody has a view of their own."""
     database = Database(postgres_url)
     try:
-        command.upgrade(schema._config(database), "0001")
+        command.upgrade(migration.config(database.writer, schema.MIGRATIONS), "0001")
         with database.writer.begin() as connection:
             for view in PROMISED:
                 connection.exec_driver_sql(f"CREATE VIEW on_{view} AS SELECT * FROM {view}")  # noqa: S608

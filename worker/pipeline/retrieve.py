@@ -40,7 +40,7 @@ from worker.pipeline.tracing import Tracing
 from worker.pipeline.write import Brought, Landed
 from worker.providers.base import Provider
 from worker.providers.client import Answer, ProviderClient, RetrieveFailed
-from worker.settings import Settings, Source
+from worker.settings import WRITE_SHARE, Settings, Source
 from worker.store import claims, resources, sources
 from worker.store.claims import Claim
 from worker.store.engine import UNAVAILABLE, Database, Session, database_time, is_refusal
@@ -53,9 +53,6 @@ IDLE_LOOK = 0.5
 
 PUMP_SECONDS = 240.0
 """A pump's longest run. The broker believes a task lost after ten minutes, and would hand it out again."""
-
-WRITE_SHARE = 0.5
-"""Of the lease, for writing: the call took at most the other half, and after the lease somebody else may have it."""
 
 LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""

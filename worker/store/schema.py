@@ -1,14 +1,13 @@
 """The schema's age: migrate it, and refuse to run on one that this release does not know."""
 
+import re
 from functools import cache
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
 
 import worker
+from worker import lean
 from worker.errors import SchemaMismatch
 
 # Imported so that whoever asks about the schema finds the metadata whole.
@@ -17,21 +16,34 @@ from worker.store.engine import Database
 
 MIGRATIONS = Path(worker.__file__).parent.parent / "migrations"
 
+RUNS_THEM = "worker.store.migration"
+"""By its name, so that a process on a database that is up to date does not load Alembic."""
+
+VERSION_TABLE = "alembic_version"
+"""Alembic's own: one row, the revision."""
+
+_SAID = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*(?:None|["']([^"']+)["'])""", re.MULTILINE)
+"""What a migration says of itself and of the one before it, as `migrations/script.py.mako` writes it."""
+
 
 def migrate(database: Database) -> tuple[str | None, str | None]:
     """Bring the schema up to date; returns the revisions before and after. Waits for another migration to end. Raises
     SchemaMismatch if a newer release has migrated it: that is not undone by an older one."""
-    before = current(database)
-    if before is not None and before not in _revisions(MIGRATIONS)[1]:
+    before, (wanted, known) = current(database), _revisions(MIGRATIONS)
+    if before is not None and before not in known:
         raise _too_new(before)
-    command.upgrade(_config(database), "head")
+    if before != wanted:
+        lean.load(RUNS_THEM).upgrade(database.writer, MIGRATIONS)
     return before, current(database)
 
 
 def current(database: Database) -> str | None:
     """The revision of the database's schema; None if it is empty."""
     with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+        return found
 
 
 def head() -> str | None:
@@ -71,12 +83,6 @@ def _too_new(revision: str) -> SchemaMismatch:
 @cache
 def _revisions(folder: Path) -> tuple[str | None, frozenset[str]]:
     """The newest revision and all of them. Read once: it takes longer than the question to the database."""
-    scripts = ScriptDirectory(str(folder))
-    return scripts.get_current_head(), frozenset(script.revision for script in scripts.walk_revisions())
-
-
-def _config(database: Database) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["engine"] = database.writer
-    return config
+    said = [dict(_SAID.findall(path.read_text("utf-8"))) for path in (folder / "versions").glob("*.py")]
+    known = frozenset(migration["revision"] for migration in said)
+    return next(iter(known - {migration["down_revision"] for migration in said}), None), known
