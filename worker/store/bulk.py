@@ -1,7 +1,7 @@
 """Many rows in one statement.
 
-PostgreSQL gets the rows of an INSERT as one JSON text, which costs us a fraction of packing each value, and it no more;
-where there are bytes among them, and for an UPDATE, whose plan must know that they are few, it gets each column as one
+PostgreSQL gets the rows of an INSERT as one JSON text, which costs us a fraction of packing each value, and it no more.
+Where there are bytes among them, and for an UPDATE, whose plan must know that they are few, it gets each column as one
 array. It gets several tables in one go, because a statement costs us as much as thirty rows. SQLite, which is called
 and not sent to, executes once for each row.
 """
