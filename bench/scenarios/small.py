@@ -14,8 +14,8 @@ from bench.protocol import Bar, Broken, Contenders, Sample, Scenario, value
 from bench.stage import Stage
 from bench.statistics import spread
 
-SETTLE_SECONDS = 1.0
-IDLE_SECONDS = 6.0
+SETTLE_SECONDS = 2.0
+IDLE_SECONDS = 8.0
 """Some sweeps: they come once a second, and are what an idle process does."""
 
 HELPS, QUICK_HELPS = 5, 1
