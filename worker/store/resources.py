@@ -124,7 +124,7 @@ def _taking_in_sqlite(live: bool, undisturbed: bool) -> ReturningUpdate[Any]:
     now = bindparam("now", type_=UtcDateTime())
     most = bindparam("most", type_=Integer())
     candidates = _candidates("candidates", now, most, live=live, undisturbed=undisturbed)
-    taking = _taking(now, bindparam("until", type_=UtcDateTime()))
+    taking = _taking(bindparam("until", type_=UtcDateTime()))
     return taking.where(resources.c.id.in_(select(candidates.c.id))).returning(*_CLAIMED, now.label("now"))
 
 
@@ -138,7 +138,7 @@ def _taking_in_postgresql(undisturbed: bool) -> str:
     room = most - select(func.count()).select_from(live).scalar_subquery()
     others = _candidates("others", now, func.least(low, room), live=False, undisturbed=undisturbed)
     chosen = func.array(union_all(select(live.c.id), select(others.c.id)).scalar_subquery())
-    taking = _taking(now, now + bindparam("lease", type_=Interval()))
+    taking = _taking(now + bindparam("lease", type_=Interval()))
     taken = taking.where(resources.c.id == any_(chosen)).returning(*_CLAIMED).cte("taken")
     booked = insert(attempts).from_select(
         ["resource_id", "number", "cause", "started_at"], select(taken.c.id, taken.c.attempts, taken.c.cause, now)
@@ -158,19 +158,16 @@ _CLAIMED = tuple(
 """What a claim is made of."""
 
 
-def _taking(now: ColumnElement[datetime], until: ColumnElement[datetime]) -> Update:
-    """To move rows past a lease; which rows is still to be said."""
+def _taking(until: ColumnElement[datetime]) -> Update:
+    """To move rows past a lease; which rows is still to be said, and only that: were it said again that they are due,
+    PostgreSQL might look through all that are to find them."""
     nothing: ColumnElement[int] = literal_column("0", Integer())
     one: ColumnElement[int] = literal_column("1", Integer())
-    return (
-        update(resources)
-        .where(_due(now))
-        .values(
-            due_at=until,
-            claim_token=bindparam("token", type_=Uuid()),
-            attempts=resources.c.attempts + one,
-            crashes=resources.c.crashes + case((resources.c.claim_token.is_not(None), one), else_=nothing),
-        )
+    return update(resources).values(
+        due_at=until,
+        claim_token=bindparam("token", type_=Uuid()),
+        attempts=resources.c.attempts + one,
+        crashes=resources.c.crashes + case((resources.c.claim_token.is_not(None), one), else_=nothing),
     )
 
 
