@@ -166,7 +166,7 @@ def _as_json(_logger: object, _method: str, event: EventDict) -> str:
         # A lone surrogate, an integer of more than 64 bits, or a key that is no text.
         return _ENCODER.encode(event)
     # In ASCII, whatever the terminal or the collector takes for its encoding.
-    return line.decode() if line.isascii() else _ENCODER.encode(event)
+    return line.decode() if line.isascii() and b"\x7f" not in line else _ENCODER.encode(event)
 
 
 _plain_traceback = structlog.dev.plain_traceback

@@ -15,7 +15,7 @@ from worker.pipeline.deliver import Deliverer
 from worker.pipeline.settle import LONGEST_ASKED, Terms
 from worker.reports.sinks import one_sink, sink_states
 from worker.sinks.base import EventRefused, SinkDisabled, TryLater
-from worker.store import outbox, sinks
+from worker.store import outbox, sinks, turns
 from worker.store.engine import database_time
 from worker.store.sink_tables import sink_states as states
 from worker.store.sink_tables import undelivered_events
@@ -538,6 +538,21 @@ def test_a_healthy_sink_costs_few_statements(database):
     # SQLite: the lease, the events; what was delivered, the cursor, the lease; and twice the time.
     statements = [statement for statement in sent if "BEGIN" not in statement]
     assert len(statements) == (7 if database.is_sqlite else 2)
+
+
+def test_who_cannot_read_an_event_keeps_nobody_from_delivering_it(database, monkeypatch):
+    def newer(row):
+        raise ValueError(f"{row.type} is of a newer release")
+
+    sink = Sink()
+    numbered(database, 1)
+    with monkeypatch.context() as patch:
+        for module in (outbox, turns):
+            patch.setattr(module, "numbered", newer)
+        assert deliverer(database, Sink()).serve() is False
+
+    assert deliverer(database, sink, "two").serve() is True
+    assert sink.taken == [1]
 
 
 def test_errors_are_kept_without_what_could_be_secret(database):

@@ -10,8 +10,9 @@ from tests.store.play import EARLY, SOURCE, number_all, rows
 from tests.support.processes import eventually
 from worker.domain.events import Event
 from worker.domain.states import EventType
-from worker.store import outbox, turns
+from worker.store import leases, outbox, sinks, turns
 from worker.store.outbox import Look, Taken
+from worker.store.sinks import Away
 from worker.store.tables import cursors, event_deliveries
 from worker.store.tables import leases as lease_rows
 from worker.store.turns import Turn
@@ -108,3 +109,35 @@ def test_the_journal_of_a_sink_in_trouble_stays_as_it_is(database):
     ended(database, ONE, 1)
 
     assert [(row.attempts, row.last_error) for row in rows(database, event_deliveries)] == [(5, "before")]
+
+
+@pytest.mark.postgres
+def test_who_waited_for_the_lease_sees_that_the_sink_is_away(postgres_database):
+    """Its cursor did not move."""
+    happened(postgres_database, 2)
+    ended(postgres_database, ONE, 1)
+    assert sequences(begun(postgres_database, ONE)) == [2]
+
+    with ThreadPoolExecutor(1) as pool, postgres_database.write() as session:
+        leases.release(session, ONE.lease, ONE.holder)
+        sinks.note_away(session, "sink", Away("TimeoutError", 2, EARLY), EARLY)
+        found = pool.submit(begun, postgres_database, OTHER)
+        eventually(lambda: waits_for_a_lock(postgres_database), "the other waits for the lease")
+        session.commit()
+
+    look = found.result()
+    assert look is not None
+    assert look.troubled
+
+
+def test_a_lease_is_given_back_with_nothing_done(database):
+    happened(database, 1)
+    assert begun(database, ONE) is not None
+
+    with database.write_at_once() as session:
+        turns.give_back(session, OTHER)
+    assert begun(database, OTHER) is None
+    with database.write_at_once() as session:
+        turns.give_back(session, ONE)
+
+    assert sequences(begun(database, OTHER)) == [1]

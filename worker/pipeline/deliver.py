@@ -202,14 +202,22 @@ class Deliverer:
     def _deliver_some(self) -> _Look:
         """Deliver a batch, if there is one and no other process is at it."""
         led_at = monotonic()
-        with self._database.write_at_once() as session:
-            found = turns.begin(session, self._turn, BATCH)
-            if found is None:
-                return _Look.TAKEN_BY_ANOTHER
-            work = self._look_closer(session, found)
-            rest = work.standing.rest_seconds if work.standing is not None else 0.0
-            if rest or work.empty:
-                leases.release(session, self._turn.lease, self._turn.holder)
+        try:
+            with self._database.write_at_once() as session:
+                found = turns.begin(session, self._turn, BATCH)
+                if found is None:
+                    return _Look.TAKEN_BY_ANOTHER
+                work = self._look_closer(session, found)
+                rest = work.standing.rest_seconds if work.standing is not None else 0.0
+                if rest or work.empty:
+                    turns.give_back(session, self._turn)
+        except UNAVAILABLE:
+            raise
+        except Exception:
+            # Whoever cannot even read an event, of a newer release perhaps, keeps nobody from delivering it.
+            with self._database.write_at_once() as session:
+                turns.give_back(session, self._turn)
+            raise
         if rest:
             self._rest(rest)
             return _Look.RESTING
@@ -278,10 +286,11 @@ class Deliverer:
                 turns.end(session, self._turn, [item.sequence for item in done.taken], position=done.reached)
             return Settled()
         with self._database.write() as session:
+            # Before the cursor, as whoever begins a turn takes them.
+            leases.release(session, self._turn.lease, self._turn.holder)
             standing = work.standing or sinks.standing(session, self.sink.name)
             trouble = Trouble(standing, work.batch, fault, self._failures)
             settled = settle(session, self.sink.name, done, trouble, self._terms)
-            leases.release(session, self._turn.lease, self._turn.holder)
         return settled
 
     def _lead(self, session: Session) -> bool:

@@ -26,7 +26,7 @@ from worker.errors import (
     UnreadableJson,
     UnreadableNotification,
 )
-from worker.log import together, trail
+from worker.log import together, trail, where
 from worker.pipeline.burst import Bursts
 from worker.pipeline.group_commit import GroupCommit
 from worker.pipeline.spooled import unread
@@ -174,7 +174,10 @@ class Receiver:
                 except IndexError:
                     # Another thread was quicker.
                     return
-                self._note(bound, *note)
+                try:
+                    self._note(bound, *note)
+                except Exception as error:  # noqa: BLE001 - it is acknowledged, and the notes behind it are others'
+                    log.error("note_failed", error=where(error))
 
     def _note(self, to: FilteringBoundLogger, slug: str, receipt: Receipt, seconds: float, told: Notification) -> None:
         metrics.ACK_SECONDS.observe(seconds)

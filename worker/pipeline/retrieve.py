@@ -52,7 +52,7 @@ IDLE_LOOK = 0.5
 """How often a pump with calls in flight looks again unasked, in case a nudge was lost."""
 
 PUMP_SECONDS = 240.0
-"""A pump's longest run. The broker believes a task lost after ten minutes, and would hand it out again."""
+"""A pump's longest run. RabbitMQ believes a task lost after half an hour, and cuts the connection."""
 
 LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
@@ -110,6 +110,8 @@ class _Pump:
         self._rung = False
         self._task: str | None = None
         self._more = True
+        self._was_short = False
+        self._giving_back: Future[None] | None = None
         self._stopping = False
         self._low_slots = max(1, self._slots - max(1, int(self._slots * LIVE_SLOTS)))
         self._flights: dict[Future[None], Priority] = {}
@@ -189,6 +191,7 @@ class _Pump:
         free_low = max(0, min(free, self._low_slots - _count_low(flights)))
         slug, budgets = self._source.slug, self._parts.budgets
         granted = budgets.grant(slug, calls=free, low=free_low)
+        self._was_short = granted.calls < free and self._giving_back is not None and not self._giving_back.done()
         claims: list[Claim] = []
         try:
             if granted.calls > 0:
@@ -199,12 +202,21 @@ class _Pump:
             low = _count_low(claim.priority for claim in claims)
             unused = partial(budgets.give_back, slug, calls=granted.calls - len(claims), low=granted.low - low)
             if claims and granted.calls > len(claims):
-                self._executor().submit(unused)
+                self._giving_back = self._executor().submit(self._give_back, unused)
             else:
                 unused()
         # With fewer than there was room for, of both classes, this was all.
         self._more = len(claims) == free or low >= free_low
         return len(claims)
+
+    def _give_back(self, unused: Callable[[], None]) -> None:
+        try:
+            unused()
+        finally:
+            if self._was_short:
+                # A look that came before this found too little of the budget.
+                self._rung = True
+                self._again.set()
 
     def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:

@@ -39,7 +39,7 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
 from worker.store.engine import insert, is_sqlite
-from worker.store.types import SafeJson, SafeText, json_text, rows_text, storable
+from worker.store.types import PackedBytes, SafeJson, SafeText, json_text, rows_text, storable
 
 Rows: TypeAlias = Sequence[Mapping[str, object]]
 Like: TypeAlias = tuple[tuple[str, "Column[Any]"], ...]
@@ -213,7 +213,9 @@ def _like(what: "Insertion | Change", rows: Rows) -> Like:
 def _goes_as_json(what: "Insertion | Change", like: Like) -> bool:
     """Whether the rows are sent as one JSON text. PostgreSQL believes that there are a hundred in such a text, whatever
     it holds, and may read a whole table to find those that are to be changed."""
-    return isinstance(what, Insertion) and not any(isinstance(found.type, LargeBinary) for _, found in like)
+    return isinstance(what, Insertion) and not any(
+        isinstance(found.type, LargeBinary | PackedBytes) for _, found in like
+    )
 
 
 def _values(what: "Insertion | Change", like: Like, rows: Rows, place: int = 0) -> dict[str, Any]:

@@ -81,8 +81,11 @@ def _too_new(revision: str) -> SchemaMismatch:
 
 
 @cache
-def _revisions(folder: Path) -> tuple[str | None, frozenset[str]]:
+def _revisions(folder: Path) -> tuple[str, frozenset[str]]:
     """The newest revision and all of them. Read once: it takes longer than the question to the database."""
     said = [dict(_SAID.findall(path.read_text("utf-8"))) for path in (folder / "versions").glob("*.py")]
     known = frozenset(migration["revision"] for migration in said)
-    return next(iter(known - {migration["down_revision"] for migration in said}), None), known
+    newest = known - {migration["down_revision"] for migration in said}
+    if len(newest) != 1:
+        raise SchemaMismatch(f"{folder} holds no single line of migrations: install Verisink again")
+    return next(iter(newest)), known

@@ -51,8 +51,10 @@ def begin(session: Session, turn: Turn, limit: int) -> Look | None:
 
 @lru_cache(maxsize=8)
 def _begin(limit: int) -> str:
-    """What the statement sees is as old as itself, and it may have waited for whoever had the lease before: then the
-    cursor that it locks is not the one that it sees, and what belongs to it may have changed as well."""
+    """What the statement sees is as old as itself, and it may have waited for whoever had the lease before. Then it
+    sees a lease that is another's no more, or locks a cursor that is not the one it sees, and everything else that it
+    sees may have changed as well: that the sink is away, or that events wait. A sink without a cursor is looked at
+    anew."""
     columns = ", ".join(column.name for column in events.c)
     return f"""
 WITH led AS ({leases.LEAD}),
@@ -60,7 +62,8 @@ mine AS (SELECT value FROM cursors WHERE name = %(cursor)s AND EXISTS (SELECT FR
 seen AS (SELECT value FROM cursors WHERE name = %(cursor)s),
 state AS (
     SELECT EXISTS (SELECT FROM led) AS led,
-           (SELECT value FROM mine) IS NOT DISTINCT FROM (SELECT value FROM seen) AS fresh,
+           (SELECT value FROM mine) = (SELECT value FROM seen)
+           AND NOT EXISTS (SELECT FROM leases WHERE name = %(name)s AND holder <> %(holder)s) AS fresh,
            (SELECT value FROM mine) IS NULL
            OR EXISTS (SELECT FROM sink_states WHERE sink = %(sink)s AND failures > 0)
            OR EXISTS (SELECT FROM undelivered_events WHERE sink = %(sink)s AND state = 'waiting') AS troubled
@@ -72,6 +75,19 @@ unread AS (
 )
 SELECT state.*, unread.* FROM state LEFT JOIN unread ON true ORDER BY unread.sequence
 """  # noqa: S608 - names and a number of our own
+
+
+def give_back(session: Session, turn: Turn) -> None:
+    """Give the lease back with nothing done. The commit does not wait for the disk either."""
+    if is_sqlite(session):
+        leases.release(session, turn.lease, turn.holder)
+    else:
+        session.connection().exec_driver_sql(_GIVE_BACK, {"name": turn.lease, "holder": turn.holder})
+
+
+_GIVE_BACK = """
+DELETE FROM leases WHERE name = %(name)s AND holder = %(holder)s RETURNING set_config('synchronous_commit', 'off', true)
+"""
 
 
 def end(session: Session, turn: Turn, taken: Sequence[int], *, position: int) -> None:
@@ -87,7 +103,7 @@ def end(session: Session, turn: Turn, taken: Sequence[int], *, position: int) ->
         "sink": turn.sink,
         "cursor": sink_cursor(turn.sink),
         "position": position,
-        "taken": list(taken),
+        "taken": sorted(taken),
     }
     session.connection().exec_driver_sql(_END, values)
 

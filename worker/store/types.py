@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 from sqlalchemy import JSON, DateTime, Dialect, LargeBinary, Text
@@ -53,7 +54,13 @@ def json_text(value: Json) -> str:
 
 def rows_text(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows as one JSON text that PostgreSQL can make rows of again; times and UUIDs as it writes them."""
-    return _text(list(rows), str)
+    return _text(list(rows), _time_or_id)
+
+
+def _time_or_id(value: object) -> str:
+    if isinstance(value, datetime | UUID):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no place in a row")
 
 
 def _text(value: object, other: Callable[[object], str] | None) -> str:
