@@ -75,6 +75,7 @@ def test_all_processes_of_a_host_are_in_one_scrape(distributed):
     eventually(lambda: len(web.children()) == 2 and victim.pid not in web.children(), "a successor")
     eventually(lambda: scrape(web.url + "/metrics").get("verisink_process_starts_total") == 3, "its count")
     notify(running, 10)
+    eventually(lambda: accepted(web.url + "/metrics") - before == 30, "the last one counts")
     assert {accepted(web.url + "/metrics") - before for _ in range(6)} == {30}
 
     url = served_at(worker)
