@@ -1,9 +1,11 @@
 """Landing: what calls brought waits here until it is written, all that has landed in one transaction.
 
-Threads that call put their answers here and go on to the next call; only the pump writes. A database that is away is
-waited for while the claims last; then somebody else calls.
+A thread that brings an answer writes it, and whatever else has landed, unless enough others are writing already; then
+it leaves its answer to them and goes on to the next call. A database that is away is waited for while the claims last;
+then somebody else calls.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +22,10 @@ from worker.store.engine import UNAVAILABLE
 
 LARGEST_GROUP = 64
 """Larger groups lock more rows for longer and gain little: the statements and the commit are shared already."""
+
+WORTH_ANOTHER = 16
+"""What must have landed before one more writes beside those who do. Fewer are better left to the next large group: a
+group costs as much as ten that are in one."""
 
 WRITE_PAUSE = 0.25
 """Seconds before the first try to write again; doubled each time, so that a restart of the database is outlived."""
@@ -39,10 +45,11 @@ class _Waiting:
 
 
 class Landings:
-    """What one pump's calls brought. `put` may be called from any thread; all else belongs to the pump.
+    """What one pump's calls brought. Everything may be called from any thread.
 
-    `write` writes a group or raises for all of it, and `note` hears how each attempt ended. An answer is kept for
-    `patience` seconds while the database is away.
+    `write` writes a group or raises for all of it, and `note` hears how each attempt ended. `left` hears which are
+    being written now, and `done` that a group is over. As many as `writers` write at once: one waits for the database
+    while the other prepares. An answer is kept for `patience` seconds while the database is away.
     """
 
     def __init__(
@@ -50,42 +57,70 @@ class Landings:
         write: Callable[[Sequence[Landed]], Sequence[AttemptOutcome]],
         note: Callable[[Landed, AttemptOutcome], None],
         *,
+        left: Callable[[Sequence[Landed]], None],
+        done: Callable[[], None],
+        writers: int,
         patience: float,
     ) -> None:
         self._write = write
         self._note = note
+        self._left = left
+        self._done = done
+        self._writers = writers
         self._patience = patience
+        self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
+        self._groups = 0
+        self._stopping = False
         self._pause = 0.0
         self._again_at = 0.0
 
     def put(self, landed: Landed) -> None:
-        """An attempt is over."""
+        """An attempt is over. Returns once it is written, or somebody else is to write it."""
         self._waiting.append(_Waiting(landed, monotonic() + self._patience))
+        self._write_all()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    def __bool__(self) -> bool:
+        """Whether there is anything that is not written to the end."""
+        with self._lock:
+            return bool(self._waiting or self._groups)
 
     @property
     def pause(self) -> float | None:
         """Seconds until the next try, where the last one failed."""
         return max(self._again_at - monotonic(), 0.0) if self._pause else None
 
-    def write(self, *, last_try: bool = False) -> None:
-        """Write what is here by now, unless the last try has just failed. What lands meanwhile is written next time,
-        or calls that land one after the other would keep the pump from starting new ones."""
-        if self._pause and not last_try and monotonic() < self._again_at:
-            return
-        left = len(self._waiting)
-        while left:
-            group = [self._waiting.popleft() for _ in range(min(left, LARGEST_GROUP))]
-            left -= len(group)
+    def try_again(self) -> None:
+        """Write what could not be written before, once it is time. Only after a failure somebody has to ask."""
+        if self._pause and (self._stopping or monotonic() >= self._again_at):
+            self._write_all(despite_pause=True)
+
+    def stop(self) -> None:
+        """The process is about to end: what cannot be written from now on is given up at once."""
+        self._stopping = True
+
+    def _write_all(self, *, despite_pause: bool = False) -> None:
+        while group := self._take(despite_pause=despite_pause):
             try:
+                self._left([item.landed for item in group])
                 self._write_group(group)
+                self._pause = 0.0
             except UNAVAILABLE as error:
-                self._keep([item for item in group if not item.done], error, last_try=last_try)
+                self._keep([item for item in group if not item.done], error)
                 return
-            self._pause = 0.0
+            finally:
+                with self._lock:
+                    self._groups -= 1
+                self._done()
+
+    def _take(self, *, despite_pause: bool) -> list[_Waiting]:
+        """The next group to write, or none: then there is none, or whoever writes by now takes it."""
+        with self._lock:
+            enough = WORTH_ANOTHER if self._groups else 1
+            if len(self._waiting) < enough or self._groups >= self._writers or (self._pause and not despite_pause):
+                return []
+            self._groups += 1
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
 
     def _write_group(self, group: Sequence[_Waiting]) -> None:
         try:
@@ -120,15 +155,16 @@ class Landings:
         item.landed = replace(item.landed, brought=Failure(FailureKind.BUG, place))
         self._write_group([item])
 
-    def _keep(self, left: Sequence[_Waiting], error: Exception, *, last_try: bool) -> None:
-        self._pause = 2 * self._pause or WRITE_PAUSE
-        self._again_at = monotonic() + self._pause
+    def _keep(self, left: Sequence[_Waiting], error: Exception) -> None:
         log.warning("attempts_not_written_yet", error=type(error).__name__, attempts=len(left))
-        for item in reversed(left):
-            if last_try or self._again_at > item.ends:
-                log.error("attempt_not_written", error=type(error).__name__, **item.names)
-            else:
-                self._waiting.appendleft(item)
-        if not self._waiting:
-            # All were given up. What lands next is not their fault.
-            self._pause = 0.0
+        with self._lock:
+            self._pause = 2 * self._pause or WRITE_PAUSE
+            self._again_at = monotonic() + self._pause
+            kept = [item for item in left if not self._stopping and self._again_at <= item.ends]
+            given_up = [item for item in left if self._stopping or self._again_at > item.ends]
+            self._waiting.extendleft(reversed(kept))
+            if not self._waiting:
+                # All were given up. What lands next is not their fault.
+                self._pause = 0.0
+        for item in given_up:
+            log.error("attempt_not_written", error=type(error).__name__, **item.names)

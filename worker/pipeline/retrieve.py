@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
@@ -47,6 +47,10 @@ from worker.store.engine import UNAVAILABLE, Database, Session, database_time, i
 
 CHUNK = 50
 """Resources claimed at once. More would lie claimed behind slow calls while another worker is idle."""
+
+WRITERS = 2
+"""Groups of answers that are written at once. With one, a process waits for the database most of the time; more hold
+more connections, and write smaller groups."""
 
 IDLE_LOOK = 0.5
 """How often a pump with calls in flight looks again unasked, in case a nudge was lost."""
@@ -114,12 +118,21 @@ class _Pump:
         self._giving_back: Future[None] | None = None
         self._stopping = False
         self._low_slots = max(1, self._slots - max(1, int(self._slots * LIVE_SLOTS)))
-        self._flights: dict[Future[None], Priority] = {}
+        self._in_slots: dict[tuple[int, uuid.UUID], Priority] = {}
         self.looked_at = monotonic()
         self._pool: ThreadPoolExecutor | None = None
         # An alert waits for its first increase, which Prometheus sees only if it has seen the zero before.
         metrics.counter(metrics.ATTEMPTS, source.slug, AttemptOutcome.FAILED, FailureKind.CREDENTIAL)
-        self._landings = Landings(self._write, self._note_written, patience=parts.settings.lease_seconds * WRITE_SHARE)
+        # SQLite lets one write at a time.
+        self._writers = 1 if parts.database.is_sqlite else WRITERS
+        self._landings = Landings(
+            self._write,
+            self._note_written,
+            left=self._make_room,
+            done=self._again.set,
+            writers=self._writers,
+            patience=parts.settings.lease_seconds * WRITE_SHARE,
+        )
 
     def run(self) -> None:
         self._rung = True
@@ -144,6 +157,7 @@ class _Pump:
 
     def stop(self) -> None:
         self._stopping = True
+        self._landings.stop()
         self._again.set()
 
     def _pump(self) -> None:
@@ -152,18 +166,18 @@ class _Pump:
         while True:
             self._again.clear()
             over = over or self._stopping or monotonic() > ends
-            self._landings.write(last_try=self._stopping)
+            self._landings.try_again()
             claimed = 0
             if not over and self._landings.pause is None and self._should_look():
                 try:
                     claimed = self._start_calls()
                 except Exception:
-                    if not self._flights and not self._landings:
+                    if not self._in_slots and not self._landings:
                         raise
                     # What is in the air comes first: nobody else would write it. The sweep rings again.
                     log.warning("claim_failed", source=self._source.slug)
                     over = True
-            busy = claimed or self._flights or self._landings
+            busy = claimed or self._in_slots or self._landings
             # A call that landed after the look has made room for what the look had none for.
             if not busy and (over or not self._again.is_set()):
                 return
@@ -183,12 +197,12 @@ class _Pump:
         """
         self.looked_at = monotonic()
         self._rung = False
-        flights = list(self._flights.values())
-        free = min(self._slots - len(flights), CHUNK)
+        taken = list(self._in_slots.values())
+        free = min(self._slots - len(taken), CHUNK)
         self._more = free <= 0
         if free <= 0:
             return 0
-        free_low = max(0, min(free, self._low_slots - _count_low(flights)))
+        free_low = max(0, min(free, self._low_slots - _count_low(taken)))
         slug, budgets = self._source.slug, self._parts.budgets
         granted = budgets.grant(slug, calls=free, low=free_low)
         self._was_short = granted.calls < free and self._giving_back is not None and not self._giving_back.done()
@@ -221,9 +235,8 @@ class _Pump:
     def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:
             # With the task's id and whatever else its lines are to carry, which threads of a pool do not inherit.
-            future = self._executor().submit(copy_context().run, partial(self._work, claim, probing=probing))
-            self._flights[future] = claim.priority
-            future.add_done_callback(partial(self._landed, claim))
+            self._in_slots[claim.token_of_attempt] = claim.priority
+            self._executor().submit(copy_context().run, partial(self._work, claim, probing=probing))
 
     def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
         """What is claimed, and whether that is to probe a held source."""
@@ -241,36 +254,46 @@ class _Pump:
         now = database_time(session)
         return state.may_call(now) == 1 and sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER)
 
-    def _landed(self, claim: Claim, future: "Future[None]") -> None:
-        error = future.exception()
-        if error is not None:
-            log.error("flight_failed", error=where(error), **claim.names)
-        self._flights.pop(future, None)
-        self._again.set()
+    def _make_room(self, written: Sequence[Landed]) -> None:
+        """Slots are free once their answers are being written, so that claims come in groups like the writes, and none
+        come when the database does not keep up."""
+        for landed in written:
+            self._in_slots.pop(landed.claim.token_of_attempt, None)
+        if self._more:
+            self._again.set()
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix=f"retrieve-{self._source.slug}")
+            # Those who write are in no slot.
+            threads = self._slots + self._writers
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"retrieve-{self._source.slug}")
         return self._pool
 
     def _work(self, claim: Claim, *, probing: bool) -> None:
-        with structlog.contextvars.bound_contextvars(**claim.names):
-            began = monotonic()
-            situation = write.Situation(
-                timedelta(hours=self._source.retry_horizon_hours),
-                random.random(),  # noqa: S311 - it spreads retries, and keeps no secret
-                probing,
-                timedelta(seconds=self._source.coalesce_seconds),
-            )
-            tracing = self._parts.tracing
-            called = tracing.now() if tracing else 0
-            answer = self._call(claim)
-            call = Period(called, tracing.now()) if tracing else None
-            if isinstance(answer, Failure):
-                self._landings.put(Landed(claim, answer, situation, call, began))
-            else:
-                situation = replace(situation, exhausted_for=answer.exhausted_for)
-                self._landings.put(Landed(claim, self._read(claim, answer.body), situation, call, began))
+        try:
+            with structlog.contextvars.bound_contextvars(**claim.names):
+                landed = self._attempt(claim, probing=probing)
+            self._landings.put(landed)
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it, and the slot would stay taken
+            log.error("flight_failed", error=where(error), **claim.names)
+            self._in_slots.pop(claim.token_of_attempt, None)
+            self._again.set()
+
+    def _attempt(self, claim: Claim, *, probing: bool) -> Landed:
+        began = monotonic()
+        tracing = self._parts.tracing
+        called = tracing.now() if tracing else 0
+        answer = self._call(claim)
+        call = Period(called, tracing.now()) if tracing else None
+        situation = write.Situation(
+            timedelta(hours=self._source.retry_horizon_hours),
+            random.random(),  # noqa: S311 - it spreads retries, and keeps no secret
+            probing,
+            timedelta(seconds=self._source.coalesce_seconds),
+            None if isinstance(answer, Failure) else answer.exhausted_for,
+        )
+        brought = answer if isinstance(answer, Failure) else self._read(claim, answer.body)
+        return Landed(claim, brought, situation, call, began)
 
     def _call(self, claim: Claim) -> Answer | Failure:
         """Make the call, if it can be made. Whatever goes wrong comes back as a Failure."""
