@@ -23,10 +23,6 @@ from worker.store.engine import UNAVAILABLE
 LARGEST_GROUP = 64
 """Larger groups lock more rows for longer and gain little: the statements and the commit are shared already."""
 
-WORTH_ANOTHER = 16
-"""What must have landed before one more writes beside those who do. Fewer are better left to the next large group: a
-group costs as much as ten that are in one."""
-
 WRITE_PAUSE = 0.25
 """Seconds before the first try to write again; doubled each time, so that a restart of the database is outlived."""
 
@@ -49,7 +45,8 @@ class Landings:
 
     `write` writes a group or raises for all of it, and `note` hears how each attempt ended. `left` hears which are
     being written now, and `done` that a group is over. As many as `writers` write at once: one waits for the database
-    while the other prepares. An answer is kept for `patience` seconds while the database is away.
+    while the other prepares; but one more begins only with `worth_another`, because a group costs as much as ten more
+    answers in it. An answer is kept for `patience` seconds while the database is away.
     """
 
     def __init__(
@@ -60,6 +57,7 @@ class Landings:
         left: Callable[[Sequence[Landed]], None],
         done: Callable[[], None],
         writers: int,
+        worth_another: int,
         patience: float,
     ) -> None:
         self._write = write
@@ -67,6 +65,7 @@ class Landings:
         self._left = left
         self._done = done
         self._writers = writers
+        self._worth_another = worth_another
         self._patience = patience
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
@@ -116,7 +115,7 @@ class Landings:
     def _take(self, *, despite_pause: bool) -> list[_Waiting]:
         """The next group to write, or none: then there is none, or whoever writes by now takes it."""
         with self._lock:
-            enough = WORTH_ANOTHER if self._groups else 1
+            enough = self._worth_another if self._groups else 1
             if len(self._waiting) < enough or self._groups >= self._writers or (self._pause and not despite_pause):
                 return []
             self._groups += 1

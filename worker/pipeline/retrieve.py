@@ -131,6 +131,7 @@ class _Pump:
             left=self._make_room,
             done=self._again.set,
             writers=self._writers,
+            worth_another=max(1, min(self._slots, CHUNK) // 2),
             patience=parts.settings.lease_seconds * WRITE_SHARE,
         )
 
