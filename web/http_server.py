@@ -14,7 +14,7 @@ from wsgiref.types import WSGIApplication
 import structlog
 import uvloop
 
-from web.greenlets import Hub, Pool
+from worker.greenlets import Hub, Pool
 from web.http_protocol import LONG_BODY, Connection
 from web.http_request import RETRY_AFTER_SECONDS, Request, brief, call
 from web.load import Load

@@ -10,7 +10,7 @@ from flask import Flask
 
 from web.api.wire import LARGEST_BODY
 from web.app import create_app
-from web.greenlets import Greenlets
+from worker.greenlets import Greenlets
 from web.http_server import serve
 from web.supervising import OnReady, address, open_listeners, worker_grace
 from worker import garbage, tasks

@@ -53,6 +53,7 @@ OPEN_TELEMETRY = "worker.open_telemetry"
 
 WITHOUT_LIBRARY = "traces: OpenTelemetry is not installed; install verisink[otel], or set VERISINK_TRACES to off"
 
+from worker.pipeline.calls import GREENLETS
 log = structlog.get_logger(__name__)
 
 
@@ -134,7 +135,7 @@ class Runtime:
         return ProviderClient(
             call_deadline=self.settings.call_deadline_seconds,
             max_bytes=self.settings.max_document_bytes,
-            connections=max(self.settings.worker_concurrency * max(len(self.settings.sources), 1), 10),
+            waiter=GREENLETS, connections=max(self.settings.worker_concurrency * max(len(self.settings.sources), 1), 10),
         )
 
     @cached_property

@@ -39,8 +39,9 @@ class Waiter(Protocol):
     def gives_way(self) -> bool:
         """Whether the caller lets others go on while it is in `until_ready`. A thread has nobody to give way to."""
 
-    def until_ready(self, fileno: int, wanted: int) -> int:
-        """Wait until a file is READABLE, WRITABLE or either, and say which; for callers that give way."""
+    def until_ready(self, fileno: int, wanted: int, timeout: float | None = None) -> int:
+        """Wait until a file is READABLE, WRITABLE or either, and say which, or 0 after so many seconds; for callers
+        that give way."""
 
     def soon(self, job: Callable[[], object]) -> None:
         """Call `job` when the caller has had its turn, or now if it has a thread to itself. It must not raise."""
@@ -61,7 +62,7 @@ class Threads:
         """Never."""
         return False
 
-    def until_ready(self, fileno: int, wanted: int) -> int:
+    def until_ready(self, fileno: int, wanted: int, timeout: float | None = None) -> int:
         """Not for threads."""
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ from flask import Flask, Response, g, jsonify, request
 from greenlet import getcurrent
 
 from tests.support.raw_http import RunningServer, Served, documents, statuses
-from web.greenlets import Greenlets, Hub, Pool
+from worker.greenlets import Greenlets, Hub, Pool
 from worker.errors import NotCommitted
 from worker.pipeline.group_commit import LARGEST_GROUP, GroupCommit
 from worker.waiting import THREADS, Event

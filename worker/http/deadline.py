@@ -9,12 +9,14 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 import httpcore
 
 from worker.clock import monotonic
+from worker.waiting import READABLE, THREADS, WRITABLE, Waiter
 
 ADDRESS_SECONDS = 3.0
 """How long one address of several may stay silent before the next is tried; a reachable one answers in milliseconds."""
@@ -25,21 +27,21 @@ Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 Judge: TypeAlias = Callable[[Sequence[str]], None]
 """Raises if a host with these addresses is not to be called."""
 
-_current = threading.local()
+_end: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Bound everything that this thread sends and receives within, all together."""
-    _current.end = monotonic() + seconds
+    before = _end.set(monotonic() + seconds)
     try:
         yield
     finally:
-        _current.end = None
+        _end.reset(before)
 
 
 def _cut(timeout: float | None, error: type[Exception]) -> float | None:
-    end: float | None = getattr(_current, "end", None)
+    end = _end.get()
     if end is None:
         return timeout
     left = end - monotonic()
@@ -49,16 +51,53 @@ def _cut(timeout: float | None, error: type[Exception]) -> float | None:
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection that keeps to the deadline of whichever thread uses it at the moment."""
+    """A connection that keeps to the deadline of whichever call uses it at the moment."""
 
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, waiter: Waiter = THREADS) -> None:
         self._stream = stream
+        self._waiter = waiter
+        self._socket: socket.socket = stream.get_extra_info("socket")
+        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _cut(timeout, httpcore.ReadTimeout))
+        left = _cut(timeout, httpcore.ReadTimeout)
+        if not self._waiter.gives_way():
+            return self._stream.read(max_bytes, left)
+        self._socket.settimeout(0)
+        if not self._is_tls:
+            self._wait(READABLE, left, httpcore.ReadTimeout)
+        while True:
+            try:
+                return self._socket.recv(max_bytes)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                wanted = READABLE
+            except ssl.SSLWantWriteError:
+                wanted = WRITABLE
+            except OSError as error:
+                raise httpcore.ReadError(str(error)) from error
+            self._wait(wanted, _cut(timeout, httpcore.ReadTimeout), httpcore.ReadTimeout)
+
+    def _wait(self, wanted: int, left: float | None, error: type[Exception]) -> None:
+        if not self._waiter.until_ready(self._socket.fileno(), wanted, left):
+            raise error("timed out")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _cut(timeout, httpcore.WriteTimeout))
+        left = _cut(timeout, httpcore.WriteTimeout)
+        if not self._waiter.gives_way():
+            self._stream.write(buffer, left)
+            return
+        self._socket.settimeout(0)
+        while buffer:
+            try:
+                buffer = buffer[self._socket.send(buffer) :]
+                continue
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                wanted = WRITABLE
+            except ssl.SSLWantReadError:
+                wanted = READABLE
+            except OSError as error:
+                raise httpcore.WriteError(str(error)) from error
+            self._wait(wanted, _cut(timeout, httpcore.WriteTimeout), httpcore.WriteTimeout)
 
     def close(self) -> None:
         self._stream.close()
@@ -67,7 +106,8 @@ class DeadlineStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         timeout = _cut(timeout, httpcore.ConnectTimeout)
-        return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+        secured = self._waiter.aside(lambda: self._stream.start_tls(ssl_context, server_hostname, timeout))
+        return DeadlineStream(secured, self._waiter)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
@@ -85,9 +125,12 @@ def anywhere(_: Sequence[str]) -> None:
 class DeadlineBackend(httpcore.SyncBackend):
     """Opens connections that keep to the deadline, to addresses that were judged: a name is not looked up again."""
 
-    def __init__(self, resolver: Resolver = system_addresses, judge: Judge = anywhere) -> None:
+    def __init__(
+        self, resolver: Resolver = system_addresses, judge: Judge = anywhere, waiter: Waiter = THREADS
+    ) -> None:
         self._resolver = resolver
         self._judge = judge
+        self._waiter = waiter
 
     def connect_tcp(
         self,
@@ -96,6 +139,19 @@ class DeadlineBackend(httpcore.SyncBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        context = copy_context()
+        return self._waiter.aside(
+            lambda: context.run(self._connect, host, port, timeout, local_address, socket_options)
+        )
+
+    def _connect(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None,
+        local_address: str | None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError("the host has no address")
         addresses = _resolve(self._resolver, host, port)
@@ -108,7 +164,7 @@ class DeadlineBackend(httpcore.SyncBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
-                return DeadlineStream(stream)
+                return DeadlineStream(stream, self._waiter)
         raise failure
 
 

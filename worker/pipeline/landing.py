@@ -6,6 +6,7 @@ then somebody else calls.
 """
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ class Landings:
         self._left = left
         self._done = done
         self._writers = writers
+        self._pool = ThreadPoolExecutor(writers)
         self._worth_another = worth_another
         self._patience = patience
         self._lock = threading.Lock()
@@ -76,8 +78,12 @@ class Landings:
 
     def put(self, landed: Landed) -> None:
         """An attempt is over. Returns once it is written, or somebody else is to write it."""
-        self._waiting.append(_Waiting(landed, monotonic() + self._patience))
-        self._write_all()
+        with self._lock:
+            self._waiting.append(_Waiting(landed, monotonic() + self._patience))
+            wanted = self._may_write(despite_pause=False)
+            self._groups += wanted
+        if wanted:
+            self._pool.submit(self._write_all, taken=True)
 
     def __bool__(self) -> bool:
         """Whether there is anything that is not written to the end."""
@@ -98,8 +104,9 @@ class Landings:
         """The process is about to end: what cannot be written from now on is given up at once."""
         self._stopping = True
 
-    def _write_all(self, *, despite_pause: bool = False) -> None:
-        while group := self._take(despite_pause=despite_pause):
+    def _write_all(self, *, despite_pause: bool = False, taken: bool = False) -> None:
+        while group := self._take(despite_pause=despite_pause, taken=taken):
+            taken = False
             try:
                 self._left([item.landed for item in group])
                 self._write_group(group)
@@ -112,13 +119,19 @@ class Landings:
                     self._groups -= 1
                 self._done()
 
-    def _take(self, *, despite_pause: bool) -> list[_Waiting]:
+    def _may_write(self, *, despite_pause: bool) -> bool:
+        enough = self._worth_another if self._groups else 1
+        if len(self._waiting) < enough or self._groups >= self._writers or (self._pause and not despite_pause):
+            return False
+        return True
+
+    def _take(self, *, despite_pause: bool, taken: bool) -> list[_Waiting]:
         """The next group to write, or none: then there is none, or whoever writes by now takes it."""
         with self._lock:
-            enough = self._worth_another if self._groups else 1
-            if len(self._waiting) < enough or self._groups >= self._writers or (self._pause and not despite_pause):
-                return []
-            self._groups += 1
+            if not taken:
+                if not self._may_write(despite_pause=despite_pause):
+                    return []
+                self._groups += 1
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
 
     def _write_group(self, group: Sequence[_Waiting]) -> None:

@@ -31,6 +31,7 @@ from worker.errors import (
 )
 from worker.log import where
 from worker.pipeline import write
+from worker.pipeline.calls import Calls
 from worker.pipeline.budget import Budgets, Grant
 from worker.pipeline.landing import Landings
 from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
@@ -61,6 +62,7 @@ PUMP_SECONDS = 240.0
 LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
 
+CALLS = Calls()
 log = structlog.get_logger(__name__)
 
 
@@ -235,9 +237,8 @@ class _Pump:
 
     def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:
-            # With the task's id and whatever else its lines are to carry, which threads of a pool do not inherit.
             self._in_slots[claim.token_of_attempt] = claim.priority
-            self._executor().submit(copy_context().run, partial(self._work, claim, probing=probing))
+        CALLS.start([partial(self._work, claim, probing=probing) for claim in claims])
 
     def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
         """What is claimed, and whether that is to probe a held source."""

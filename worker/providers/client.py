@@ -20,6 +20,7 @@ from worker.domain.states import FailureKind
 from worker.http.deadline import DeadlineBackend, deadline
 from worker.http.headers import retry_after, seconds
 from worker.http.transport import Transport
+from worker.waiting import THREADS, Waiter
 from worker.providers.base import ErrorResponse, OutboundRequest, Provider
 
 WAIT_TIMEOUT = 10.0
@@ -67,10 +68,12 @@ class Answer:
 class ProviderClient:
     """Makes retrieve calls. Thread-safe; close it when the process ends."""
 
-    def __init__(self, *, call_deadline: float, max_bytes: int, connections: int = 100) -> None:
+    def __init__(
+        self, *, call_deadline: float, max_bytes: int, connections: int = 100, waiter: Waiter = THREADS
+    ) -> None:
         self._deadline = call_deadline
         self._max_bytes = max_bytes
-        self._transport = Transport(DeadlineBackend(), most_kept=connections)
+        self._transport = Transport(DeadlineBackend(waiter=waiter), most_kept=connections)
         wait = min(WAIT_TIMEOUT, call_deadline)
         self._extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), wait)}
 

@@ -205,14 +205,17 @@ class Greenlets:
         """Whether the caller is a greenlet."""
         return isinstance(getcurrent(), _Request)
 
-    def until_ready(self, fileno: int, wanted: int) -> int:
+    def until_ready(self, fileno: int, wanted: int, timeout: float | None = None) -> int:
         """Wait in the loop for a file. Only one greenlet may wait for the same file."""
         current = getcurrent()
         if not isinstance(current, _Request):
             raise TypeError("only greenlets give way")
         loop = current.hub.loop
+        timer: asyncio.TimerHandle | None = None
 
         def resume(found: int) -> None:
+            if timer is not None:
+                timer.cancel()
             if wanted & READABLE:
                 loop.remove_reader(fileno)
             if wanted & WRITABLE:
@@ -223,6 +226,8 @@ class Greenlets:
             loop.add_reader(fileno, resume, READABLE)
         if wanted & WRITABLE:
             loop.add_writer(fileno, resume, WRITABLE)
+        if timeout is not None:
+            timer = loop.call_later(timeout, resume, 0)
         found: int = current.hub.greenlet.switch()
         return found
 
