@@ -171,6 +171,35 @@ class _Event:
             request.switch()
 
 
+class _FileWait:
+    """One greenlet waits for one file."""
+
+    def __init__(self, request: _Request, fileno: int, wanted: int) -> None:
+        self._request = request
+        self._loop = request.hub.loop
+        self._fileno = fileno
+        self._wanted = wanted
+
+    def wait(self, timeout: float | None) -> int:
+        """What the file may be now, or 0."""
+        if self._wanted & READABLE:
+            self._loop.add_reader(self._fileno, self._end, READABLE)
+        if self._wanted & WRITABLE:
+            self._loop.add_writer(self._fileno, self._end, WRITABLE)
+        timer = None if timeout is None else self._loop.call_later(timeout, self._end, 0)
+        found: int = self._request.hub.greenlet.switch()
+        if timer is not None:
+            timer.cancel()
+        return found
+
+    def _end(self, found: int) -> None:
+        if self._wanted & READABLE:
+            self._loop.remove_reader(self._fileno)
+        if self._wanted & WRITABLE:
+            self._loop.remove_writer(self._fileno)
+        self._request.switch(found)
+
+
 class Greenlets:
     """Lets greenlets wait, and threads as well: long bodies and the spool's own work come in threads."""
 
@@ -210,26 +239,7 @@ class Greenlets:
         current = getcurrent()
         if not isinstance(current, _Request):
             raise TypeError("only greenlets give way")
-        loop = current.hub.loop
-        timer: asyncio.TimerHandle | None = None
-
-        def resume(found: int) -> None:
-            if timer is not None:
-                timer.cancel()
-            if wanted & READABLE:
-                loop.remove_reader(fileno)
-            if wanted & WRITABLE:
-                loop.remove_writer(fileno)
-            current.switch(found)
-
-        if wanted & READABLE:
-            loop.add_reader(fileno, resume, READABLE)
-        if wanted & WRITABLE:
-            loop.add_writer(fileno, resume, WRITABLE)
-        if timeout is not None:
-            timer = loop.call_later(timeout, resume, 0)
-        found: int = current.hub.greenlet.switch()
-        return found
+        return _FileWait(current, fileno, wanted).wait(timeout)
 
     def soon(self, job: Job) -> None:
         """When the loop is back from what it does now; a thread calls it itself."""

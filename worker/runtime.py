@@ -16,6 +16,7 @@ from worker.pipeline import list_calls
 from worker.pipeline.api_limits import ApiLimits
 from worker.pipeline.api_tokens import TokenBook
 from worker.pipeline.budget import Budgets
+from worker.pipeline.calls import Calls
 from worker.pipeline.expect import Expectations
 from worker.pipeline.nudge import Nudger
 from worker.pipeline.prune import Pruner
@@ -53,7 +54,7 @@ OPEN_TELEMETRY = "worker.open_telemetry"
 
 WITHOUT_LIBRARY = "traces: OpenTelemetry is not installed; install verisink[otel], or set VERISINK_TRACES to off"
 
-from worker.pipeline.calls import GREENLETS
+
 log = structlog.get_logger(__name__)
 
 
@@ -130,12 +131,18 @@ class Runtime:
         return Spooling(Spool(folder, **limits), self.database, self.nudger.nudge, coalesce, waiter=self._waiter)
 
     @cached_property
+    def calls(self) -> Calls:
+        """Where retrieve calls run."""
+        return Calls()
+
+    @cached_property
     def client(self) -> ProviderClient:
         """Makes retrieve calls."""
         return ProviderClient(
             call_deadline=self.settings.call_deadline_seconds,
             max_bytes=self.settings.max_document_bytes,
-            waiter=GREENLETS, connections=max(self.settings.worker_concurrency * max(len(self.settings.sources), 1), 10),
+            waiter=self.calls.waiter,
+            connections=max(self.settings.worker_concurrency * max(len(self.settings.sources), 1), 10),
         )
 
     @cached_property
@@ -176,6 +183,7 @@ class Runtime:
                 database=self.database,
                 providers=self.providers,
                 client=self.client,
+                calls=self.calls,
                 budgets=self.budgets,
                 nudge=self.nudger.nudge,
                 published=self.publisher.wake,
@@ -300,6 +308,7 @@ class Runtime:
             self.exposition.close()
         if "client" in self.__dict__:
             self.client.close()
+            self.calls.close()
         if self.tracing is not None:
             self.tracing.stop()
         self.database.dispose()

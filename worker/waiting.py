@@ -1,8 +1,10 @@
-"""Waiting: the ways in which the receiver waits, so that it does not know what a request runs in.
+"""Waiting: the ways in which requests and calls wait, so that they do not know what they run in.
 
-By default that is a thread, which simply blocks. A server whose requests are not threads hands in its own way.
+By default that is a thread, which simply blocks. Whoever runs them in something else hands in its own way.
 """
 
+import math
+import select
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -40,8 +42,8 @@ class Waiter(Protocol):
         """Whether the caller lets others go on while it is in `until_ready`. A thread has nobody to give way to."""
 
     def until_ready(self, fileno: int, wanted: int, timeout: float | None = None) -> int:
-        """Wait until a file is READABLE, WRITABLE or either, and say which, or 0 after so many seconds; for callers
-        that give way."""
+        """Wait until a file is READABLE, WRITABLE or either, and say what of it it may be, or 0 after so many
+        seconds."""
 
     def soon(self, job: Callable[[], object]) -> None:
         """Call `job` when the caller has had its turn, or now if it has a thread to itself. It must not raise."""
@@ -63,8 +65,12 @@ class Threads:
         return False
 
     def until_ready(self, fileno: int, wanted: int, timeout: float | None = None) -> int:
-        """Not for threads."""
-        raise NotImplementedError
+        """Block until it is."""
+        poll = select.poll()
+        poll.register(fileno, (wanted & READABLE and select.POLLIN) | (wanted & WRITABLE and select.POLLOUT))
+        found = poll.poll(None if timeout is None else math.ceil(max(timeout, 0.0) * 1000))
+        # Whoever waits for either hears of an end and of an error as well.
+        return wanted if found else 0
 
     def soon(self, job: Callable[[], object]) -> None:
         """Now."""

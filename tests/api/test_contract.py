@@ -14,10 +14,10 @@ from tests.store.conftest import postgres_database
 from tests.support.raw_http import RunningServer, Served
 from tests.support.results import PENDING, REJECTED, SOURCE, TOKEN, fail, key, number_events, reading, settings, store
 from web.app import create_app
-from worker.greenlets import Greenlets
 from web.serving import body_limit
 from web.waits import Waits
 from worker.domain.replays import ReplayLevel, Selection
+from worker.greenlets import Greenlets
 from worker.pipeline import expect, replay
 from worker.runtime import Runtime
 from worker.store.expectations import Wanted

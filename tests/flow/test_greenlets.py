@@ -14,8 +14,8 @@ from flask import Flask, Response, g, jsonify, request
 from greenlet import getcurrent
 
 from tests.support.raw_http import RunningServer, Served, documents, statuses
-from worker.greenlets import Greenlets, Hub, Pool
 from worker.errors import NotCommitted
+from worker.greenlets import Greenlets, Hub, Pool
 from worker.pipeline.group_commit import LARGEST_GROUP, GroupCommit
 from worker.waiting import THREADS, Event
 

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from tests.support.raw_http import RunningServer, Served, documents, read_all, read_until, statuses
 from web import http_protocol, http_server, load
-from worker.greenlets import Greenlets
 from web.load import ALWAYS, Load
+from worker.greenlets import Greenlets
 from worker.waiting import Event
 
 pytestmark = pytest.mark.flow

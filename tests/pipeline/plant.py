@@ -16,6 +16,7 @@ from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import Cause, Priority
 from worker.domain.strict_json import parse_object
 from worker.pipeline.budget import Budgets
+from worker.pipeline.calls import Calls
 from worker.pipeline.retrieve import Parts, Retriever
 from worker.pipeline.tracing import Tracing
 from worker.providers.base import Provider
@@ -62,6 +63,7 @@ class Plant:
         self.database = database
         self.nudges: list[str] = []
         self.published = 0
+        self._calls = Calls()
         self._clients: list[ProviderClient] = []
         self.retriever = self.build()
 
@@ -73,6 +75,7 @@ class Plant:
         self.retriever.stop()
         for client in self._clients:
             client.close()
+        self._calls.close()
 
     def build(
         self,
@@ -85,7 +88,11 @@ class Plant:
     ) -> Retriever:
         """Another worker, which takes the place of the one before."""
         chosen = settings(self.simulator.url, source, **more)
-        client = ProviderClient(call_deadline=chosen.call_deadline_seconds, max_bytes=chosen.max_document_bytes)
+        client = ProviderClient(
+            call_deadline=chosen.call_deadline_seconds,
+            max_bytes=chosen.max_document_bytes,
+            waiter=self._calls.waiter,
+        )
         self._clients.append(client)
         self.retriever = Retriever(
             Parts(
@@ -93,6 +100,7 @@ class Plant:
                 database=database or self.database,
                 providers={**providers(), **(known or {})},
                 client=client,
+                calls=self._calls,
                 budgets=Budgets(chosen.sources, None),
                 nudge=self.nudges.append,
                 published=self._publish,

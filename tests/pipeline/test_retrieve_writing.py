@@ -32,7 +32,7 @@ class Shaky(Database):
     failed = 0
 
     def write(self):
-        if self.failed < self.failures and sys._getframe(1).f_code.co_name == "_write":
+        if self.failed < self.failures and sys._getframe(1).f_code.co_name == "write":
             self.failed += 1
             raise OperationalError("", {}, self.error)
         return super().write()

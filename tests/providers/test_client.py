@@ -16,6 +16,7 @@ import pytest
 from tests.support.talk import OK, Server, answer, serving, whole
 from worker.clock import monotonic
 from worker.domain.states import FailureKind
+from worker.http import deadline
 from worker.providers import client as client_module
 from worker.providers.base import OutboundRequest
 from worker.providers.client import ERROR_BODY_BYTES, ProviderClient, RetrieveFailed
@@ -263,15 +264,15 @@ def test_a_name_that_leads_nowhere_is_network_trouble(monkeypatch, resolve):
 def test_addresses_are_tried_until_one_answers(monkeypatch):
     """The server listens on one of them only; the others refuse, or swallow everything."""
     tried: list[str] = []
-    connect = httpcore.SyncBackend.connect_tcp
+    connect = deadline.connect
 
-    def reach(backend, host, *more):
-        tried.append(host)
-        if host.startswith("192.0.2."):
+    def reach(address, *more):
+        tried.append(address)
+        if address.startswith("192.0.2."):
             raise httpcore.ConnectTimeout
-        return connect(backend, host, *more)
+        return connect(address, *more)
 
-    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", reach)
+    monkeypatch.setattr(deadline, "connect", reach)
     resolving(monkeypatch, lambda: ["192.0.2.1", "::1", "192.0.2.1", "192.0.2.2", "127.0.0.1", "192.0.2.3"])
     with serving(whole(b"{}")) as server, calling() as client:
         assert client.fetch(PROVIDER, OutboundRequest(named(server), {})).body == b"{}"
@@ -283,12 +284,12 @@ def test_addresses_are_tried_until_one_answers(monkeypatch):
 def test_all_addresses_have_one_deadline(monkeypatch):
     waits: list[float] = []
 
-    def swallow(_backend, _host, _port, timeout, *_more):
+    def swallow(_address, _port, timeout, _waiter):
         waits.append(timeout)
         threading.Event().wait(min(timeout, 0.1))
         raise httpcore.ConnectTimeout
 
-    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", swallow)
+    monkeypatch.setattr(deadline, "connect", swallow)
     resolving(monkeypatch, lambda: [f"192.0.2.{number}" for number in range(1, 100)])
     with calling(call_deadline=0.35) as client:
         began = monotonic()

@@ -1,17 +1,18 @@
 """A total deadline for one HTTP call, enforced at every read, write and connect.
 
 httpx's time-outs bound each wait by itself: a server that sends one byte a second, in the head or in the body, keeps a
-call open for ever. Here each wait is cut to what is left of the calling thread's deadline.
+call open for ever. Here each wait is cut to what is left of the call's deadline.
 """
 
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
-from queue import Empty, SimpleQueue
-from typing import TypeAlias
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import httpcore
 
@@ -27,12 +28,24 @@ Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 Judge: TypeAlias = Callable[[Sequence[str]], None]
 """Raises if a host with these addresses is not to be called."""
 
+LOOKUP_SECONDS = 30.0
+"""How long a name may take to be found without any deadline."""
+
+Result = TypeVar("Result")
+
+_Errors: TypeAlias = tuple[type[Exception], type[Exception]]
+"""What is raised when something takes too long, and when it fails."""
+
+_READING: _Errors = (httpcore.ReadTimeout, httpcore.ReadError)
+_WRITING: _Errors = (httpcore.WriteTimeout, httpcore.WriteError)
+_CONNECTING: _Errors = (httpcore.ConnectTimeout, httpcore.ConnectError)
+
 _end: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Bound everything that this thread sends and receives within, all together."""
+    """Bound everything that the caller sends and receives within, all together: a thread, or a greenlet."""
     before = _end.set(monotonic() + seconds)
     try:
         yield
@@ -51,66 +64,70 @@ def _cut(timeout: float | None, error: type[Exception]) -> float | None:
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection that keeps to the deadline of whichever call uses it at the moment."""
+    """A connection that keeps to the deadline of whichever call uses it, and waits in that call's way."""
 
-    def __init__(self, stream: httpcore.NetworkStream, waiter: Waiter = THREADS) -> None:
-        self._stream = stream
+    def __init__(self, connected: socket.socket, waiter: Waiter) -> None:
+        self._socket = connected
         self._waiter = waiter
-        self._socket: socket.socket = stream.get_extra_info("socket")
-        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
+        # A plain connection has hardly ever an answer at once; what TLS has unpacked already makes no file readable.
+        self._wanted_first = 0 if isinstance(connected, ssl.SSLSocket) else READABLE
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        left = _cut(timeout, httpcore.ReadTimeout)
-        if not self._waiter.gives_way():
-            return self._stream.read(max_bytes, left)
-        self._socket.settimeout(0)
-        if not self._is_tls:
-            self._wait(READABLE, left, httpcore.ReadTimeout)
-        while True:
-            try:
-                return self._socket.recv(max_bytes)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                wanted = READABLE
-            except ssl.SSLWantWriteError:
-                wanted = WRITABLE
-            except OSError as error:
-                raise httpcore.ReadError(str(error)) from error
-            self._wait(wanted, _cut(timeout, httpcore.ReadTimeout), httpcore.ReadTimeout)
-
-    def _wait(self, wanted: int, left: float | None, error: type[Exception]) -> None:
-        if not self._waiter.until_ready(self._socket.fileno(), wanted, left):
-            raise error("timed out")
+        receive = partial(self._socket.recv, max_bytes)
+        return self._patiently(receive, timeout, READABLE, _READING, at_first=self._wanted_first)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        left = _cut(timeout, httpcore.WriteTimeout)
-        if not self._waiter.gives_way():
-            self._stream.write(buffer, left)
-            return
-        self._socket.settimeout(0)
         while buffer:
-            try:
-                buffer = buffer[self._socket.send(buffer) :]
-                continue
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                wanted = WRITABLE
-            except ssl.SSLWantReadError:
-                wanted = READABLE
-            except OSError as error:
-                raise httpcore.WriteError(str(error)) from error
-            self._wait(wanted, _cut(timeout, httpcore.WriteTimeout), httpcore.WriteTimeout)
+            sent = self._patiently(partial(self._socket.send, buffer), timeout, WRITABLE, _WRITING)
+            buffer = buffer[sent:]
 
     def close(self) -> None:
-        self._stream.close()
+        self._socket.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        timeout = _cut(timeout, httpcore.ConnectTimeout)
-        secured = self._waiter.aside(lambda: self._stream.start_tls(ssl_context, server_hostname, timeout))
-        return DeadlineStream(secured, self._waiter)
+        secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname, do_handshake_on_connect=False)
+        stream = DeadlineStream(secured, self._waiter)
+        try:
+            stream._patiently(secured.do_handshake, timeout, READABLE, _CONNECTING)
+        except BaseException:
+            secured.close()
+            raise
+        return stream
 
     def get_extra_info(self, info: str) -> object:
-        return self._stream.get_extra_info(info)
+        """`is_readable`, which is all that is asked for."""
+        if info != "is_readable":
+            return None
+        return bool(THREADS.until_ready(self._socket.fileno(), READABLE, 0))
+
+    def _patiently(
+        self,
+        act: Callable[[], Result],
+        timeout: float | None,
+        wanted: int,
+        errors: _Errors,
+        *,
+        at_first: int = 0,
+    ) -> Result:
+        """What `act` returns, once it can be done without blocking. Raises `errors`."""
+        late, failed = errors
+        now = at_first
+        while True:
+            left = _cut(timeout, late)
+            try:
+                if now and not self._waiter.until_ready(self._socket.fileno(), now, left):
+                    raise late("it took too long")
+                return act()
+            except BlockingIOError:
+                now = wanted
+            except ssl.SSLWantReadError:
+                now = READABLE
+            except ssl.SSLWantWriteError:
+                now = WRITABLE
+            except OSError as error:
+                raise failed(str(error)) from error
 
 
 def system_addresses(host: str, port: int) -> list[str]:
@@ -122,8 +139,11 @@ def anywhere(_: Sequence[str]) -> None:
     """Every address may be called."""
 
 
-class DeadlineBackend(httpcore.SyncBackend):
-    """Opens connections that keep to the deadline, to addresses that were judged: a name is not looked up again."""
+class DeadlineBackend(httpcore.NetworkBackend):
+    """Opens connections that keep to the deadline, to addresses that were judged: a name is not looked up again.
+
+    `waiter` is how those who call may wait; the deadline is the caller's own, whatever it runs in.
+    """
 
     def __init__(
         self, resolver: Resolver = system_addresses, judge: Judge = anywhere, waiter: Waiter = THREADS
@@ -140,49 +160,58 @@ class DeadlineBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        context = copy_context()
-        return self._waiter.aside(
-            lambda: context.run(self._connect, host, port, timeout, local_address, socket_options)
-        )
-
-    def _connect(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None,
-        local_address: str | None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
-    ) -> httpcore.NetworkStream:
+        """A connection to the first of the host's addresses that answers. Raises httpcore's ConnectError and
+        ConnectTimeout, and what the judge raises. Nobody here asks for an address or options of its own."""
         failure: Exception = httpcore.ConnectError("the host has no address")
-        addresses = _resolve(self._resolver, host, port)
+        addresses = self._resolve(host, port)
         self._judge(addresses)
         for address in addresses:
             patience = timeout if address == addresses[-1] else ADDRESS_SECONDS
             left = _cut(patience, httpcore.ConnectTimeout)
             try:
-                stream = super().connect_tcp(address, port, left, local_address, socket_options)
+                return DeadlineStream(connect(address, port, left, self._waiter), self._waiter)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
-            else:
-                return DeadlineStream(stream, self._waiter)
         raise failure
 
+    def _resolve(self, host: str, port: int) -> Sequence[str]:
+        """The host's addresses. A resolver that hangs cannot be interrupted, so it hangs in a thread of its own."""
+        answers: list[Sequence[str] | Exception] = []
+        answered = self._waiter.event()
 
-def _resolve(resolver: Resolver, host: str, port: int) -> Sequence[str]:
-    """The host's addresses. A resolver that hangs cannot be interrupted, so it hangs in a thread of its own."""
-    answers: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
+        def ask() -> None:
+            try:
+                answers.append(self._resolver(host, port))
+            except (OSError, UnicodeError) as error:
+                answers.append(error)
+            answered.set()
 
-    def ask() -> None:
-        try:
-            answers.put(resolver(host, port))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
+        patience = _cut(LOOKUP_SECONDS, httpcore.ConnectTimeout) or 0.0
+        threading.Thread(target=ask, name="resolve", daemon=True).start()
+        if not answered.wait(patience):
+            raise httpcore.ConnectTimeout("the host's name was not resolved in time")
+        answer = answers[0]
+        if isinstance(answer, Exception):
+            raise httpcore.ConnectError("the host's name cannot be resolved")
+        return answer
 
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
+
+def connect(address: str, port: int, timeout: float | None, waiter: Waiter) -> socket.socket:
+    """A connection to this address, which does not block. Raises httpcore's ConnectError and ConnectTimeout."""
+    opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        answer = answers.get(timeout=_cut(None, httpcore.ConnectTimeout))
-    except Empty:
-        raise httpcore.ConnectTimeout("the host's name was not resolved in time") from None
-    if isinstance(answer, Exception):
-        raise httpcore.ConnectError("the host's name cannot be resolved")
-    return answer
+        opened.setblocking(False)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(BlockingIOError):
+            opened.connect((address, port))
+        if not waiter.until_ready(opened.fileno(), WRITABLE, timeout):
+            raise httpcore.ConnectTimeout("the address did not answer in time")
+        if error := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, os.strerror(error))
+    except (OSError, OverflowError) as error:
+        opened.close()
+        raise httpcore.ConnectError(str(error)) from error
+    except BaseException:
+        opened.close()
+        raise
+    return opened

@@ -1,38 +1,56 @@
 """The calls of a process: greenlets in one loop, which has a thread to itself.
 
-A call waits for its provider most of the time, and so many threads would wait for each other instead.
+A call waits for its provider most of the time. As threads, those that have their answers would wait for each other to
+use the interpreter, and be woken for nothing.
 """
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar
 
 import uvloop
 
 from worker.greenlets import Greenlets, Hub, Pool
 
-ASIDE_THREADS = 16
-"""For what blocks: connecting, above all."""
+ASIDE_THREADS = 4
+"""For what takes the processor for long. Nothing that a call does blocks otherwise."""
+
+Result = TypeVar("Result")
 
 
 class Calls:
-    """Runs what waits for providers. Its thread begins with the first call, and does not keep a process from ending."""
+    """Runs what waits for providers, as whatever waits by `waiter`. Its thread begins with the first of them, and keeps
+    no process from ending."""
 
     def __init__(self) -> None:
+        self.waiter = Greenlets()
         self._lock = threading.Lock()
         self._hub: Hub | None = None
 
     def start(self, jobs: Iterable[Callable[[], object]]) -> None:
         """Run each job, which must not raise, in a greenlet. Returns at once."""
         with self._lock:
-            if self._hub is None:
-                self._hub = _started()
-        hub, jobs = self._hub, list(jobs)
+            hub = self._hub = self._hub or _started()
+        begun = list(jobs)
 
         def spawn() -> None:
-            for job in jobs:
+            for job in begun:
                 hub.spawn(job)
 
         hub.call(spawn)
+
+    def aside(self, function: Callable[[], Result]) -> Result:
+        """What `function` returns or raises, while other calls go on."""
+        return self.waiter.aside(function)
+
+    def close(self) -> None:
+        """End its thread. What is under way then is left."""
+        with self._lock:
+            hub, self._hub = self._hub, None
+        if hub is not None:
+            with suppress(RuntimeError):
+                hub.loop.call_soon_threadsafe(hub.loop.stop)
 
 
 def _started() -> Hub:
@@ -41,13 +59,17 @@ def _started() -> Hub:
 
     def run() -> None:
         loop = uvloop.new_event_loop()
-        hubs.append(Hub(loop, Pool("call-aside", ASIDE_THREADS)))
+        pool = Pool("call-aside", ASIDE_THREADS)
+        hub = Hub(loop, pool)
+        hubs.append(hub)
         ready.set()
-        loop.run_forever()
+        try:
+            loop.run_forever()
+        finally:
+            pool.stop()
+            hub.end()
+            loop.close()
 
     threading.Thread(target=run, name="calls", daemon=True).start()
     ready.wait()
     return hubs[0]
-
-
-GREENLETS = Greenlets()

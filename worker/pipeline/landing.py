@@ -1,15 +1,14 @@
 """Landing: what calls brought waits here until it is written, all that has landed in one transaction.
 
-A thread that brings an answer writes it, and whatever else has landed, unless enough others are writing already; then
-it leaves its answer to them and goes on to the next call. A database that is away is waited for while the claims last;
-then somebody else calls.
+Calls put their answers here and are over. A thread writes what is here, and whatever lands meanwhile after that, until
+there is nothing more. A database that is away is waited for while the claims last; then somebody else calls.
 """
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
@@ -41,54 +40,64 @@ class _Waiting:
         return self.landed.claim.names
 
 
+class Pump(Protocol):
+    """Whose calls they are. All of it is called by the threads that write."""
+
+    def write(self, landed: Sequence[Landed]) -> Sequence[AttemptOutcome]:
+        """Write a group, or raise for all of it."""
+
+    def note_written(self, landed: Landed, written: AttemptOutcome) -> None:
+        """How one of them ended."""
+
+    def make_room(self, landed: Sequence[Landed]) -> None:
+        """These are about to be written."""
+
+    def wake(self) -> None:
+        """One who wrote has ended."""
+
+
 class Landings:
     """What one pump's calls brought. Everything may be called from any thread.
 
-    `write` writes a group or raises for all of it, and `note` hears how each attempt ended. `left` hears which are
-    being written now, and `done` that a group is over. As many as `writers` write at once: one waits for the database
-    while the other prepares; but one more begins only with `worth_another`, because a group costs as much as ten more
-    answers in it. An answer is kept for `patience` seconds while the database is away.
+    As many as `writers` write at once: while one waits for the database, the other prepares. But one more begins only
+    when half of the `slots` have landed, because a group costs as much as ten more answers in it. `submit` has
+    something done in another thread. An answer is kept for `patience` seconds while the database is away.
     """
 
     def __init__(
         self,
-        write: Callable[[Sequence[Landed]], Sequence[AttemptOutcome]],
-        note: Callable[[Landed, AttemptOutcome], None],
+        pump: Pump,
+        submit: Callable[[Callable[[], None]], object],
         *,
-        left: Callable[[Sequence[Landed]], None],
-        done: Callable[[], None],
+        slots: int,
         writers: int,
-        worth_another: int,
         patience: float,
     ) -> None:
-        self._write = write
-        self._note = note
-        self._left = left
-        self._done = done
+        self._pump = pump
+        self._submit = submit
         self._writers = writers
-        self._pool = ThreadPoolExecutor(writers)
-        self._worth_another = worth_another
+        self._worth_another = max(1, min(slots, LARGEST_GROUP) // 2)
         self._patience = patience
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
-        self._groups = 0
+        self._writing = 0
         self._stopping = False
         self._pause = 0.0
         self._again_at = 0.0
 
     def put(self, landed: Landed) -> None:
-        """An attempt is over. Returns once it is written, or somebody else is to write it."""
+        """An attempt is over. Returns at once."""
         with self._lock:
             self._waiting.append(_Waiting(landed, monotonic() + self._patience))
-            wanted = self._may_write(despite_pause=False)
-            self._groups += wanted
+            wanted = not self._pause and self._writing < self._writers and self._is_worth_it(self._writing)
+            self._writing += wanted
         if wanted:
-            self._pool.submit(self._write_all, taken=True)
+            self._submit(self._write_all)
 
     def __bool__(self) -> bool:
         """Whether there is anything that is not written to the end."""
         with self._lock:
-            return bool(self._waiting or self._groups)
+            return bool(self._waiting or self._writing)
 
     @property
     def pause(self) -> float | None:
@@ -97,46 +106,44 @@ class Landings:
 
     def try_again(self) -> None:
         """Write what could not be written before, once it is time. Only after a failure somebody has to ask."""
-        if self._pause and (self._stopping or monotonic() >= self._again_at):
-            self._write_all(despite_pause=True)
+        with self._lock:
+            wanted = self._pause and not self._writing and (self._stopping or monotonic() >= self._again_at)
+            self._writing += bool(wanted)
+        if wanted:
+            self._write_all()
 
     def stop(self) -> None:
         """The process is about to end: what cannot be written from now on is given up at once."""
         self._stopping = True
 
-    def _write_all(self, *, despite_pause: bool = False, taken: bool = False) -> None:
-        while group := self._take(despite_pause=despite_pause, taken=taken):
-            taken = False
+    def _write_all(self) -> None:
+        """Write group after group, until there is nothing more, or little enough for the other writers."""
+        pause = self._pause
+        while group := self._take(despite=pause):
             try:
-                self._left([item.landed for item in group])
+                self._pump.make_room([item.landed for item in group])
                 self._write_group(group)
                 self._pause = 0.0
             except UNAVAILABLE as error:
                 self._keep([item for item in group if not item.done], error)
-                return
-            finally:
-                with self._lock:
-                    self._groups -= 1
-                self._done()
+            except Exception as error:  # noqa: BLE001 - a writer must live; their claims end, and somebody else calls
+                log.error("attempts_not_written", error=where(error), attempts=len(group))
+        self._pump.wake()
 
-    def _may_write(self, *, despite_pause: bool) -> bool:
-        enough = self._worth_another if self._groups else 1
-        if len(self._waiting) < enough or self._groups >= self._writers or (self._pause and not despite_pause):
-            return False
-        return True
-
-    def _take(self, *, despite_pause: bool, taken: bool) -> list[_Waiting]:
-        """The next group to write, or none: then there is none, or whoever writes by now takes it."""
+    def _take(self, *, despite: float) -> list[_Waiting]:
+        """The next group for one who writes; none if that one is to end."""
         with self._lock:
-            if not taken:
-                if not self._may_write(despite_pause=despite_pause):
-                    return []
-                self._groups += 1
+            if not self._is_worth_it(self._writing - 1) or self._pause not in (0.0, despite):
+                self._writing -= 1
+                return []
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
+
+    def _is_worth_it(self, others: int) -> bool:
+        return len(self._waiting) >= (self._worth_another if others else 1)
 
     def _write_group(self, group: Sequence[_Waiting]) -> None:
         try:
-            outcomes = self._write([item.landed for item in group])
+            outcomes = self._pump.write([item.landed for item in group])
         except UNAVAILABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever one raises must not fail its neighbours
@@ -152,7 +159,7 @@ class Landings:
 
     def _tell(self, item: _Waiting, outcome: AttemptOutcome) -> None:
         try:
-            self._note(item.landed, outcome)
+            self._pump.note_written(item.landed, outcome)
         except Exception as error:  # noqa: BLE001 - it is written; the others of its group are still to be told
             log.error("attempt_not_noted", error=where(error), **item.names)
 

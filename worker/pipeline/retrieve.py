@@ -9,10 +9,10 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -31,8 +31,8 @@ from worker.errors import (
 )
 from worker.log import where
 from worker.pipeline import write
-from worker.pipeline.calls import Calls
 from worker.pipeline.budget import Budgets, Grant
+from worker.pipeline.calls import Calls
 from worker.pipeline.landing import Landings
 from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
 from worker.pipeline.read import MOST_DRIFT as MOST_DRIFT
@@ -56,13 +56,15 @@ more connections, and write smaller groups."""
 IDLE_LOOK = 0.5
 """How often a pump with calls in flight looks again unasked, in case a nudge was lost."""
 
+LONG_BODY = 128 * 1024
+"""Bytes of an answer that is read in a thread, because other calls would wait while it is. It takes milliseconds."""
+
 PUMP_SECONDS = 240.0
 """A pump's longest run. RabbitMQ believes a task lost after half an hour, and cuts the connection."""
 
 LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
 
-CALLS = Calls()
 log = structlog.get_logger(__name__)
 
 
@@ -74,6 +76,7 @@ class Parts:
     database: Database
     providers: Mapping[str, Provider]
     client: ProviderClient
+    calls: Calls
     budgets: Budgets
     nudge: Callable[[str], None]
     published: Callable[[], None]
@@ -115,6 +118,7 @@ class _Pump:
         self._again = threading.Event()
         self._rung = False
         self._task: str | None = None
+        self._context: Mapping[str, Any] = {}
         self._more = True
         self._was_short = False
         self._giving_back: Future[None] | None = None
@@ -125,15 +129,12 @@ class _Pump:
         self._pool: ThreadPoolExecutor | None = None
         # An alert waits for its first increase, which Prometheus sees only if it has seen the zero before.
         metrics.counter(metrics.ATTEMPTS, source.slug, AttemptOutcome.FAILED, FailureKind.CREDENTIAL)
-        # SQLite lets one write at a time.
-        self._writers = 1 if parts.database.is_sqlite else WRITERS
         self._landings = Landings(
-            self._write,
-            self._note_written,
-            left=self._make_room,
-            done=self._again.set,
-            writers=self._writers,
-            worth_another=max(1, min(self._slots, CHUNK) // 2),
+            self,
+            self._submit,
+            slots=self._slots,
+            # SQLite lets one write at a time.
+            writers=1 if parts.database.is_sqlite else WRITERS,
             patience=parts.settings.lease_seconds * WRITE_SHARE,
         )
 
@@ -144,11 +145,13 @@ class _Pump:
             if self._running or self._stopping:
                 return
             self._running = True
-        self._task = structlog.contextvars.get_contextvars().get("task")
+        # With the task's id, and whatever else the lines of its threads are to carry.
+        self._context = structlog.contextvars.get_contextvars()
+        self._task = self._context.get("task")
         tracing = self._parts.tracing
         began = tracing.now() if tracing else 0
         try:
-            self._pump()
+            self._run()
         finally:
             if tracing is not None and self._task is not None:
                 tracing.drained(self._source.slug, self._task, began)
@@ -163,7 +166,7 @@ class _Pump:
         self._landings.stop()
         self._again.set()
 
-    def _pump(self) -> None:
+    def _run(self) -> None:
         ends = monotonic() + PUMP_SECONDS
         over = False
         while True:
@@ -219,7 +222,7 @@ class _Pump:
             low = _count_low(claim.priority for claim in claims)
             unused = partial(budgets.give_back, slug, calls=granted.calls - len(claims), low=granted.low - low)
             if claims and granted.calls > len(claims):
-                self._giving_back = self._executor().submit(self._give_back, unused)
+                self._giving_back = self._submit(partial(self._give_back, unused))
             else:
                 unused()
         # With fewer than there was room for, of both classes, this was all.
@@ -238,7 +241,7 @@ class _Pump:
     def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:
             self._in_slots[claim.token_of_attempt] = claim.priority
-        CALLS.start([partial(self._work, claim, probing=probing) for claim in claims])
+        self._parts.calls.start([partial(self._work, claim, probing=probing) for claim in claims])
 
     def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
         """What is claimed, and whether that is to probe a held source."""
@@ -256,28 +259,38 @@ class _Pump:
         now = database_time(session)
         return state.may_call(now) == 1 and sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER)
 
-    def _make_room(self, written: Sequence[Landed]) -> None:
+    def make_room(self, landed: Sequence[Landed]) -> None:
         """Slots are free once their answers are being written, so that claims come in groups like the writes, and none
         come when the database does not keep up."""
-        for landed in written:
-            self._in_slots.pop(landed.claim.token_of_attempt, None)
+        for item in landed:
+            self._in_slots.pop(item.claim.token_of_attempt, None)
         if self._more:
             self._again.set()
 
-    def _executor(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            # Those who write are in no slot.
-            threads = self._slots + self._writers
-            self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"retrieve-{self._source.slug}")
-        return self._pool
+    def wake(self) -> None:
+        """Look at what there is to do."""
+        self._again.set()
+
+    def _submit(self, job: Callable[[], None]) -> "Future[None]":
+        with self._lock:
+            if self._pool is None:
+                # One for what was not used of the budget.
+                self._pool = ThreadPoolExecutor(WRITERS + 1, thread_name_prefix=f"write-{self._source.slug}")
+        return self._pool.submit(self._in_context, job)
+
+    def _in_context(self, job: Callable[[], None]) -> None:
+        with structlog.contextvars.bound_contextvars(**self._context):
+            job()
+
+    def _names(self, claim: Claim) -> dict[str, object]:
+        """What a line about a call carries. Calls have no context."""
+        return {**self._context, **claim.names}
 
     def _work(self, claim: Claim, *, probing: bool) -> None:
         try:
-            with structlog.contextvars.bound_contextvars(**claim.names):
-                landed = self._attempt(claim, probing=probing)
-            self._landings.put(landed)
+            self._landings.put(self._attempt(claim, probing=probing))
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it, and the slot would stay taken
-            log.error("flight_failed", error=where(error), **claim.names)
+            log.error("flight_failed", error=where(error), **self._names(claim))
             self._in_slots.pop(claim.token_of_attempt, None)
             self._again.set()
 
@@ -294,7 +307,7 @@ class _Pump:
             timedelta(seconds=self._source.coalesce_seconds),
             None if isinstance(answer, Failure) else answer.exhausted_for,
         )
-        brought = answer if isinstance(answer, Failure) else self._read(claim, answer.body)
+        brought = answer if isinstance(answer, Failure) else self._read_answer(claim, answer.body)
         return Landed(claim, brought, situation, call, began)
 
     def _call(self, claim: Claim) -> Answer | Failure:
@@ -322,8 +335,13 @@ class _Pump:
         except ConfigurationError as error:
             return Failure(FailureKind.CREDENTIAL, error.problems[0])
         except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-            log.error("retrieve_bug", error=where(error))
+            log.error("retrieve_bug", error=where(error), **self._names(claim))
             return Failure(FailureKind.BUG, where(error))
+
+    def _read_answer(self, claim: Claim, body: bytes) -> Brought:
+        if len(body) <= LONG_BODY:
+            return self._read(claim, body)
+        return self._parts.calls.aside(partial(self._read, claim, body))
 
     def _read(self, claim: Claim, body: bytes) -> Brought:
         """Read the answer. Whatever goes wrong comes back as a Failure."""
@@ -334,10 +352,11 @@ class _Pump:
         except (UnreadableJson, UnexpectedDocument) as error:
             return Failure(FailureKind.UNREADABLE, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-            log.error("retrieve_bug", error=where(error))
+            log.error("retrieve_bug", error=where(error), **self._names(claim))
             return Failure(FailureKind.BUG, where(error))
 
-    def _note_written(self, landed: Landed, written: AttemptOutcome) -> None:
+    def note_written(self, landed: Landed, written: AttemptOutcome) -> None:
+        """Say in the log, in metrics and to the publisher how an attempt ended."""
         claim = landed.claim
         error = landed.brought.kind if isinstance(landed.brought, Failure) else None
         log.info("attempt_written", outcome=written, error=error, **claim.names)
@@ -357,7 +376,8 @@ class _Pump:
         elif written is not AttemptOutcome.UNCHANGED:
             self._parts.published()
 
-    def _write(self, landed: Sequence[Landed]) -> list[AttemptOutcome]:
+    def write(self, landed: Sequence[Landed]) -> list[AttemptOutcome]:
+        """One transaction."""
         try:
             with self._parts.database.write() as session:
                 return write.write(session, landed)

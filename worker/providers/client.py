@@ -20,8 +20,8 @@ from worker.domain.states import FailureKind
 from worker.http.deadline import DeadlineBackend, deadline
 from worker.http.headers import retry_after, seconds
 from worker.http.transport import Transport
-from worker.waiting import THREADS, Waiter
 from worker.providers.base import ErrorResponse, OutboundRequest, Provider
+from worker.waiting import THREADS, Waiter
 
 WAIT_TIMEOUT = 10.0
 """The longest silence within a call. Providers answer within a second; longer silence is an outage."""
