@@ -6,12 +6,11 @@ either: httptools wraps the parser of Node.js. This module keeps connections, bo
 an answer ended. One call at a time uses a connection, and nothing is sent twice.
 """
 
-import re
 import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import httpcore
 import httptools
@@ -27,7 +26,7 @@ HEAD_BYTES = 64 * 1024
 
 READ_BYTES = 64 * 1024
 
-_LINE_BREAKS = re.compile(rb"[\r\n\x00]")
+_HTTPCORE = (httpcore.TimeoutException, httpcore.NetworkError)
 
 _Origin = tuple[str, str, int]
 
@@ -50,8 +49,10 @@ class Transport(httpx.BaseTransport):
         connection = self._take(_origin(request.url)) or self._connect(request.url, timeouts.get("connect"))
         try:
             answer = _Answer(connection, timeouts.get("read"))
-            with _httpx_errors():
+            try:
                 connection.stream.write(whole, timeouts.get("write"))
+            except _HTTPCORE as error:
+                raise _as_httpx(error) from error
             answer.read_head()
         except BaseException:
             connection.close()
@@ -72,7 +73,7 @@ class Transport(httpx.BaseTransport):
 
     def _connect(self, url: httpx.URL, timeout: float | None) -> "_Connection":
         origin = scheme, host, port = _origin(url)
-        with _httpx_errors():
+        try:
             stream = self._backend.connect_tcp(host, port, timeout)
             if scheme == "https":
                 try:
@@ -80,6 +81,8 @@ class Transport(httpx.BaseTransport):
                 except BaseException:
                     stream.close()
                     raise
+        except _HTTPCORE as error:
+            raise _as_httpx(error) from error
         return _Connection(origin, stream)
 
     def _take(self, origin: _Origin) -> "_Connection | None":
@@ -154,8 +157,10 @@ class _Answer:
             self._read()
 
     def _read(self) -> None:
-        with _httpx_errors():
+        try:
             data = self.connection.stream.read(READ_BYTES, self._timeout)
+        except _HTTPCORE as error:
+            raise _as_httpx(error) from error
         if not data:
             if self._in_head or not self._ends_with_connection:
                 raise httpx.RemoteProtocolError("the connection ended before the answer")
@@ -226,9 +231,10 @@ def _head(request: httpx.Request) -> bytes:
     """The request as it is sent, up to its body."""
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%b: %b" % header for header in request.headers.raw]
-    if any(_LINE_BREAKS.search(line) for line in lines):
+    head = b"\r\n".join(lines)
+    if head.count(b"\r") != len(lines) - 1 or head.count(b"\n") != len(lines) - 1 or b"\0" in head:
         raise httpx.LocalProtocolError("a header or the URL holds a line break")
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    return head + b"\r\n\r\n"
 
 
 def _has_length(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -237,11 +243,7 @@ def _has_length(headers: list[tuple[bytes, bytes]]) -> bool:
     return b"content-length" in lengths or b"chunked" in lengths.get(b"transfer-encoding", b"")
 
 
-@contextmanager
-def _httpx_errors() -> Iterator[None]:
-    """httpcore's errors as httpx's of the same names."""
-    try:
-        yield
-    except (httpcore.TimeoutException, httpcore.NetworkError) as error:
-        kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__, httpx.NetworkError)
-        raise kind(str(error)) from error
+def _as_httpx(error: Exception) -> httpx.TransportError:
+    """httpcore's error as httpx's of the same name."""
+    kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__, httpx.NetworkError)
+    return kind(str(error))

@@ -5,12 +5,11 @@ cap on the answer's size. Nothing that a provider sends is quoted in an error.
 """
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import httpx
 
@@ -28,8 +27,6 @@ WAIT_TIMEOUT = 10.0
 
 ERROR_BODY_BYTES = 16 * 1024
 """Enough of an error's body to read its code."""
-
-CHUNK_BYTES = 64 * 1024
 
 NOTHING_IN_IT = frozenset({204, 205})
 """Successes that bring no document; Verifik's older API says so for a record that it does not find."""
@@ -92,57 +89,68 @@ class ProviderClient:
     def fetch(self, provider: Provider, request: OutboundRequest) -> Answer:
         """Make the call. Raises RetrieveFailed for everything but a whole 2xx answer."""
         try:
-            with deadline(self._deadline), self._send(request) as response:
-                request_id = _request_id(response)
-                if not response.is_success or response.status_code in NOTHING_IN_IT:
-                    raise RetrieveFailed(_refusal(provider, response, self._error_body(response)))
-                body = self._read(response, self._max_bytes + 1)
+            with deadline(self._deadline):
+                return self._fetch(provider, request)
         except zlib.error:
             raise RetrieveFailed(
                 Failure(FailureKind.UNREADABLE, "the answer is not the gzip that it says it is")
             ) from None
         except tuple(kind for kind, _ in _FAILURES) as error:
             raise RetrieveFailed(_failure(error)) from None
-        if len(body) > self._max_bytes:
-            detail = f"the answer is larger than {self._max_bytes} bytes"
-            raise RetrieveFailed(Failure(FailureKind.UNREADABLE, detail, response.status_code, request_id=request_id))
-        return Answer(response.status_code, body, request_id, _exhausted_for(response))
 
-    @contextmanager
-    def _send(self, request: OutboundRequest) -> Iterator[httpx.Response]:
-        """The answer, not read yet. By way of the transport: a client would only add what is unwanted here, such as
-        redirects, cookies and credentials from elsewhere, in half of the call's time."""
+    def _fetch(self, provider: Provider, request: OutboundRequest) -> Answer:
+        """By way of the transport: a client would only add what is unwanted here, such as redirects, cookies and
+        credentials from elsewhere, in half of the call's time."""
         response = self._transport.handle_request(
             httpx.Request("GET", request.url, headers={**_HEADERS, **request.headers}, extensions=self._extensions)
         )
         try:
-            yield response
+            headers, status = _plain(response), response.status_code
+            request_id = _request_id(headers)
+            if not response.is_success or status in NOTHING_IN_IT:
+                raise RetrieveFailed(_refusal(provider, status, headers, self._error_body(response, headers)))
+            body = self._read(response, headers, self._max_bytes + 1)
         finally:
             response.close()
+        if len(body) > self._max_bytes:
+            detail = f"the answer is larger than {self._max_bytes} bytes"
+            raise RetrieveFailed(Failure(FailureKind.UNREADABLE, detail, status, request_id=request_id))
+        return Answer(status, body, request_id, _exhausted_for(headers))
 
-    def _error_body(self, response: httpx.Response) -> bytes:
+    def _error_body(self, response: httpx.Response, headers: Mapping[str, str]) -> bytes:
         """The start of an error's body. The status says most of it, so one that cannot be decoded counts as empty."""
         try:
-            return self._read(response, ERROR_BODY_BYTES)
+            return self._read(response, headers, ERROR_BODY_BYTES)
         except (RetrieveFailed, zlib.error):
             return b""
 
     @staticmethod
-    def _read(response: httpx.Response, limit: int) -> bytes:
+    def _read(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:
         """At most `limit` bytes of the answer, decoded. A few hundred compressed bytes can stand for gigabytes, so what
         is decoded is bounded as well, and only one coding that was not even asked for is put up with."""
-        coding = response.headers.get("content-encoding", "identity").strip().lower()
+        coding = headers.get("content-encoding", "identity").strip().lower()
         if coding not in ("", "identity", "gzip"):
             raise RetrieveFailed(
                 Failure(FailureKind.UNREADABLE, "the answer is encoded in a way that was not asked for")
             )
         unzip = zlib.decompressobj(zlib.MAX_WBITS | 16) if coding == "gzip" else None
         body = bytearray()
-        for chunk in response.iter_raw(CHUNK_BYTES):
+        # What is below the response's own iterators, which count bytes and cut them anew.
+        for chunk in cast("httpx.SyncByteStream", response.stream):
             body += unzip.decompress(chunk, limit - len(body)) if unzip else chunk
             if len(body) >= limit:
                 break
         return bytes(body[:limit])
+
+
+def _plain(response: httpx.Response) -> dict[str, str]:
+    """Its headers by their names in lower case, as httpx joins them. httpx's own look through all of them for each that
+    is asked for."""
+    plain: dict[str, str] = {}
+    for raw_name, raw_value in response.headers.raw:
+        name, value = raw_name.lower().decode("latin-1"), raw_value.decode("latin-1")
+        plain[name] = f"{plain[name]}, {value}" if name in plain else value
+    return plain
 
 
 def _failure(error: Exception) -> Failure:
@@ -150,15 +158,14 @@ def _failure(error: Exception) -> Failure:
     return Failure(kind, type(error).__name__)
 
 
-def _refusal(provider: Provider, response: httpx.Response, body: bytes) -> Failure:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    kind = provider.classify(ErrorResponse(response.status_code, headers, body))
+def _refusal(provider: Provider, status: int, headers: dict[str, str], body: bytes) -> Failure:
+    kind = provider.classify(ErrorResponse(status, headers, body))
     return Failure(
         kind,
-        f"the provider answered {response.status_code}",
-        http_status=response.status_code,
+        f"the provider answered {status}",
+        http_status=status,
         retry_after=_retry_after(headers, limited=kind is FailureKind.RATE_LIMITED),
-        request_id=_request_id(response),
+        request_id=_request_id(headers),
     )
 
 
@@ -172,16 +179,16 @@ def _retry_after(headers: dict[str, str], *, limited: bool) -> timedelta | None:
     return seconds(headers.get("ratelimit-reset")) if limited else None
 
 
-def _exhausted_for(response: httpx.Response) -> timedelta | None:
+def _exhausted_for(headers: Mapping[str, str]) -> timedelta | None:
     """The time until a new window begins, if this answer was the last of the old one; Persona says so with every
     answer."""
-    if response.headers.get("ratelimit-remaining", "").strip() != "0":
+    if headers.get("ratelimit-remaining", "").strip() != "0":
         return None
-    return seconds(response.headers.get("ratelimit-reset"))
+    return seconds(headers.get("ratelimit-reset"))
 
 
-def _request_id(response: httpx.Response) -> str | None:
+def _request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's name for the call, if it looks like one: operators read it, so it must be no sentence."""
-    value: str | None = response.headers.get("request-id") or response.headers.get("x-request-id")
+    value = headers.get("request-id") or headers.get("x-request-id")
     cut = value[:128] if value else None
     return cut if plain_word(cut) == cut else None
