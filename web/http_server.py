@@ -14,13 +14,13 @@ from wsgiref.types import WSGIApplication
 import structlog
 import uvloop
 
-from worker.greenlets import Hub, Pool
 from web.http_protocol import LONG_BODY, Connection
 from web.http_request import RETRY_AFTER_SECONDS, Request, brief, call
 from web.load import Load
 from web.waits import ASK, Waits
 from worker import metrics
 from worker.clock import monotonic
+from worker.greenlets import Hub, Pool
 from worker.log import where
 
 GRACE_SECONDS = 20.0

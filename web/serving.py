@@ -10,13 +10,13 @@ from flask import Flask
 
 from web.api.wire import LARGEST_BODY
 from web.app import create_app
-from worker.greenlets import Greenlets
 from web.http_server import serve
 from web.supervising import OnReady, address, open_listeners, worker_grace
 from worker import garbage, tasks
 from worker.celery_app import make_app, ring, worker_threads
 from worker.embedded import EmbeddedWorker
 from worker.errors import SchemaMismatch
+from worker.greenlets import Greenlets
 from worker.instance_lock import only_instance
 from worker.providers.base import matches_any
 from worker.runtime import Runtime

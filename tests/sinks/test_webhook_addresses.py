@@ -3,11 +3,13 @@
 import socket
 import threading
 
+import httpcore
 import pytest
 
 from tests.sinks.conftest import SHORT
 from tests.support.receiver import event, receiving
 from worker.clock import monotonic
+from worker.http import deadline
 from worker.sinks.webhook import AddressRefused, ReceiverAway
 
 PUBLIC = "93.184.216.34"
@@ -27,7 +29,7 @@ SPELLINGS = ["127.0.0.1", "2130706433", "0x7f.1", "0177.1", "127.1", "[::1]", "[
 )
 def test_a_name_that_leads_inside_is_not_called(webhook, addresses, monkeypatch):
     called = []
-    monkeypatch.setattr(socket, "create_connection", lambda address, *_, **__: called.append(address))
+    monkeypatch.setattr(deadline, "connect", lambda address, *_: called.append(address))
 
     with pytest.raises(AddressRefused):
         webhook("https://rebind.example/x", allow=False, resolver=lambda *_: addresses).deliver([event()])
@@ -37,11 +39,11 @@ def test_a_name_that_leads_inside_is_not_called(webhook, addresses, monkeypatch)
 def test_the_name_is_looked_up_once_and_the_address_is_called(webhook, monkeypatch):
     answers, called = [[PUBLIC], ["127.0.0.1"]], []
 
-    def connect(address, *_, **__):
-        called.append(address)
-        raise OSError
+    def connect(address, port, *_):
+        called.append((address, port))
+        raise httpcore.ConnectError
 
-    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(deadline, "connect", connect)
     sink = webhook("https://rebind.example/x", allow=False, resolver=lambda *_: answers.pop(0))
 
     with pytest.raises(ReceiverAway, match="no answer: ConnectError"):
@@ -53,7 +55,7 @@ def test_the_name_is_looked_up_once_and_the_address_is_called(webhook, monkeypat
 
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_this_machine_is_not_called_in_any_spelling(webhook, host, monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("was called"))
+    monkeypatch.setattr(deadline, "connect", lambda *_: pytest.fail("was called"))
     with pytest.raises(AddressRefused):
         webhook(f"https://{host}/", allow=False).deliver([event()])
 

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import cast
 
 import httpcore
 import httptools
@@ -45,7 +46,7 @@ class Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer once its head is here; its stream reads the rest. Raises httpx's TransportErrors."""
         timeouts: Mapping[str, float | None] = request.extensions.get("timeout", {})
-        whole = _head(request) + request.content
+        whole = _head(request) + b"".join(cast("httpx.SyncByteStream", request.stream))
         connection = self._take(_origin(request.url)) or self._connect(request.url, timeouts.get("connect"))
         try:
             answer = _Answer(connection, timeouts.get("read"))

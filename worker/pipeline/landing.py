@@ -16,7 +16,7 @@ from worker.clock import monotonic
 from worker.domain.retry import Failure
 from worker.domain.states import AttemptOutcome, FailureKind
 from worker.errors import ValueRefused
-from worker.log import where
+from worker.log import together, where
 from worker.pipeline.write import Landed
 from worker.store.engine import UNAVAILABLE
 
@@ -153,9 +153,10 @@ class Landings:
             for item in group:
                 self._write_group([item])
         else:
-            for item, outcome in zip(group, outcomes, strict=True):
-                item.done = True
-                self._tell(item, outcome)
+            with together():
+                for item, outcome in zip(group, outcomes, strict=True):
+                    item.done = True
+                    self._tell(item, outcome)
 
     def _tell(self, item: _Waiting, outcome: AttemptOutcome) -> None:
         try:

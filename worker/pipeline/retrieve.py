@@ -4,12 +4,10 @@ One pump a source and process: it claims what is due, keeps so many calls in fli
 budget is spent. A source that hangs fills its own slots and nobody else's.
 """
 
-import random
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,34 +15,27 @@ from typing import Any
 import structlog
 
 from worker import metrics
-from worker.clock import monotonic, unix_seconds
+from worker.clock import monotonic
 from worker.domain.model import ResourceRef
-from worker.domain.retry import POISON_CRASHES, PROBE_AFTER, Failure
+from worker.domain.retry import PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
-from worker.domain.trace import Period
 from worker.errors import (
-    ConfigurationError,
-    NothingFound,
-    UnexpectedDocument,
-    UnreadableJson,
     ValueRefused,
 )
 from worker.log import where
 from worker.pipeline import write
-from worker.pipeline.budget import Budgets, Grant
-from worker.pipeline.calls import Calls
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.attempt import Parts as Parts
+from worker.pipeline.budget import Grant
 from worker.pipeline.landing import Landings
 from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
 from worker.pipeline.read import MOST_DRIFT as MOST_DRIFT
 from worker.pipeline.read import read_document as read_document
-from worker.pipeline.tracing import Tracing
-from worker.pipeline.write import Brought, Landed
-from worker.providers.base import Provider
-from worker.providers.client import Answer, ProviderClient, RetrieveFailed
-from worker.settings import WRITE_SHARE, Settings, Source
+from worker.pipeline.write import Landed
+from worker.settings import WRITE_SHARE, Source
 from worker.store import claims, resources, sources
 from worker.store.claims import Claim
-from worker.store.engine import UNAVAILABLE, Database, Session, database_time, is_refusal
+from worker.store.engine import UNAVAILABLE, Session, database_time, is_refusal
 
 CHUNK = 50
 """Resources claimed at once. More would lie claimed behind slow calls while another worker is idle."""
@@ -56,9 +47,6 @@ more connections, and write smaller groups."""
 IDLE_LOOK = 0.5
 """How often a pump with calls in flight looks again unasked, in case a nudge was lost."""
 
-LONG_BODY = 128 * 1024
-"""Bytes of an answer that is read in a thread, because other calls would wait while it is. It takes milliseconds."""
-
 PUMP_SECONDS = 240.0
 """A pump's longest run. RabbitMQ believes a task lost after half an hour, and cuts the connection."""
 
@@ -66,21 +54,6 @@ LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What retrieving needs, handed in by the composition root."""
-
-    settings: Settings
-    database: Database
-    providers: Mapping[str, Provider]
-    client: ProviderClient
-    calls: Calls
-    budgets: Budgets
-    nudge: Callable[[str], None]
-    published: Callable[[], None]
-    tracing: Tracing | None = None
 
 
 class Retriever:
@@ -282,78 +255,14 @@ class _Pump:
         with structlog.contextvars.bound_contextvars(**self._context):
             job()
 
-    def _names(self, claim: Claim) -> dict[str, object]:
-        """What a line about a call carries. Calls have no context."""
-        return {**self._context, **claim.names}
-
     def _work(self, claim: Claim, *, probing: bool) -> None:
         try:
-            self._landings.put(self._attempt(claim, probing=probing))
+            attempt = Attempt(self._parts, self._source, claim, probing=probing, context=self._context)
+            self._landings.put(attempt.make())
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it, and the slot would stay taken
-            log.error("flight_failed", error=where(error), **self._names(claim))
+            log.error("flight_failed", error=where(error), **{**self._context, **claim.names})
             self._in_slots.pop(claim.token_of_attempt, None)
             self._again.set()
-
-    def _attempt(self, claim: Claim, *, probing: bool) -> Landed:
-        began = monotonic()
-        tracing = self._parts.tracing
-        called = tracing.now() if tracing else 0
-        answer = self._call(claim)
-        call = Period(called, tracing.now()) if tracing else None
-        situation = write.Situation(
-            timedelta(hours=self._source.retry_horizon_hours),
-            random.random(),  # noqa: S311 - it spreads retries, and keeps no secret
-            probing,
-            timedelta(seconds=self._source.coalesce_seconds),
-            None if isinstance(answer, Failure) else answer.exhausted_for,
-        )
-        brought = answer if isinstance(answer, Failure) else self._read_answer(claim, answer.body)
-        return Landed(claim, brought, situation, call, began)
-
-    def _call(self, claim: Claim) -> Answer | Failure:
-        """Make the call, if it can be made. Whatever goes wrong comes back as a Failure."""
-        missing = self._source.missing_credentials
-        if claim.crashes >= POISON_CRASHES:
-            return Failure(FailureKind.CRASHED, f"the worker died {claim.crashes} times in a row while working on it")
-        if missing:
-            return Failure(FailureKind.CREDENTIAL, f"{missing[0]} is not set")
-        began = monotonic()
-        answer = self._fetch(claim)
-        outcome = answer.kind if isinstance(answer, Failure) else metrics.ANSWERED
-        metrics.histogram(metrics.RETRIEVE_SECONDS, self._source.slug, outcome).observe(monotonic() - began)
-        return answer
-
-    def _fetch(self, claim: Claim) -> Answer | Failure:
-        provider = self._parts.providers[self._source.provider]
-        try:
-            request = provider.request(
-                self._source, claim.key.ref, nonce=str(uuid.uuid4()), unix_ms=unix_seconds() * 1000
-            )
-            return self._parts.client.fetch(provider, request)
-        except RetrieveFailed as error:
-            return error.failure
-        except ConfigurationError as error:
-            return Failure(FailureKind.CREDENTIAL, error.problems[0])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-            log.error("retrieve_bug", error=where(error), **self._names(claim))
-            return Failure(FailureKind.BUG, where(error))
-
-    def _read_answer(self, claim: Claim, body: bytes) -> Brought:
-        if len(body) <= LONG_BODY:
-            return self._read(claim, body)
-        return self._parts.calls.aside(partial(self._read, claim, body))
-
-    def _read(self, claim: Claim, body: bytes) -> Brought:
-        """Read the answer. Whatever goes wrong comes back as a Failure."""
-        try:
-            return read_document(self._parts.providers[self._source.provider], self._source, claim.key.ref, body)
-        except NothingFound as error:
-            return Failure(FailureKind.NOT_FOUND, str(error), http_status=200)
-        except (UnreadableJson, UnexpectedDocument) as error:
-            return Failure(FailureKind.UNREADABLE, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
-            log.error("retrieve_bug", error=where(error), **self._names(claim))
-            return Failure(FailureKind.BUG, where(error))
 
     def note_written(self, landed: Landed, written: AttemptOutcome) -> None:
         """Say in the log, in metrics and to the publisher how an attempt ended."""

@@ -101,8 +101,12 @@ class ProviderClient:
     def _fetch(self, provider: Provider, request: OutboundRequest) -> Answer:
         """By way of the transport: a client would only add what is unwanted here, such as redirects, cookies and
         credentials from elsewhere, in half of the call's time."""
+        url = httpx.URL(request.url)
+        headers_sent = {"Host": url.netloc.decode("ascii"), **_HEADERS, **request.headers}
+        # Made whole: what httpx adds to a request without a stream, it puts through the same steps once more.
+        nothing = httpx.ByteStream(b"")
         response = self._transport.handle_request(
-            httpx.Request("GET", request.url, headers={**_HEADERS, **request.headers}, extensions=self._extensions)
+            httpx.Request("GET", url, headers=headers_sent, stream=nothing, extensions=self._extensions)
         )
         try:
             headers, status = _plain(response), response.status_code
