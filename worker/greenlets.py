@@ -235,10 +235,10 @@ class Greenlets:
         return isinstance(getcurrent(), _Request)
 
     def until_ready(self, fileno: int, wanted: int, timeout: float | None = None) -> int:
-        """Wait in the loop for a file. Only one greenlet may wait for the same file."""
+        """Wait in the loop for a file; a thread blocks. Only one greenlet may wait for the same file."""
         current = getcurrent()
         if not isinstance(current, _Request):
-            raise TypeError("only greenlets give way")
+            return THREADS.until_ready(fileno, wanted, timeout)
         return _FileWait(current, fileno, wanted).wait(timeout)
 
     def soon(self, job: Job) -> None:

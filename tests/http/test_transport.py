@@ -3,11 +3,13 @@
 import ssl
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
 
 from tests.pipeline.plant import wait_until
+from tests.support.greenlets import InThread, Way, greenlets
 from tests.support.talk import OK, answer, serving, whole
 from worker.http import transport as transport_module
 from worker.http.deadline import DeadlineBackend, deadline
@@ -16,9 +18,23 @@ from worker.http.transport import HEAD_BYTES, Transport
 TIMEOUT = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), 5.0)}
 
 
+ways: list[Way] = [InThread()]
+
+
+@pytest.fixture(params=["thread", "greenlet"], autouse=True)
+def _way(request):
+    if request.param == "thread":
+        yield
+        return
+    with greenlets() as way:
+        ways.append(way)
+        yield
+        ways.pop()
+
+
 @contextmanager
 def sending(most_kept=4):
-    transport = Transport(DeadlineBackend(), most_kept=most_kept)
+    transport = Transport(DeadlineBackend(waiter=ways[-1].waiter), most_kept=most_kept)
     try:
         yield transport
     finally:
@@ -26,7 +42,12 @@ def sending(most_kept=4):
 
 
 def get(transport, url, headers=None):
-    """One call, read to its end."""
+    """One call, read to its end, in the way that the test runs in at the moment. Connections are of no way: what a
+    test does by itself, it does in its thread."""
+    return ways[-1].run(partial(get_here, transport, url, headers))
+
+
+def get_here(transport, url, headers):
     request = httpx.Request("GET", url, headers=headers or {}, extensions=TIMEOUT)
     response = transport.handle_request(request)
     try:

@@ -8,11 +8,13 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import httpcore
 import httpx
 import pytest
 
+from tests.support.greenlets import InThread, Way, greenlets
 from tests.support.talk import OK, Server, answer, serving, whole
 from worker.clock import monotonic
 from worker.domain.states import FailureKind
@@ -25,9 +27,35 @@ from worker.providers.gu1 import Gu1Provider
 PROVIDER = Gu1Provider()
 
 
+class Client(ProviderClient):
+    """Calls in the way that the test runs in at the moment."""
+
+    def __init__(self, chosen: Way, call_deadline: float, max_bytes: int) -> None:
+        super().__init__(call_deadline=call_deadline, max_bytes=max_bytes, waiter=chosen.waiter)
+        self._chosen = chosen
+
+    def fetch(self, provider, request):
+        return self._chosen.run(partial(super().fetch, provider, request))
+
+
+ways: list[Way] = [InThread()]
+
+
+@pytest.fixture(params=["thread", "greenlet"], autouse=True)
+def _way(request) -> Iterator[None]:
+    """Each test is one of what a caller finds, whether it is a thread or a greenlet."""
+    if request.param == "thread":
+        yield
+        return
+    with greenlets() as way:
+        ways.append(way)
+        yield
+        ways.pop()
+
+
 @contextmanager
 def calling(call_deadline: float = 5, max_bytes: int = 1000) -> Iterator[ProviderClient]:
-    with ProviderClient(call_deadline=call_deadline, max_bytes=max_bytes) as client:
+    with Client(ways[-1], call_deadline, max_bytes) as client:
         yield client
 
 

@@ -1,0 +1,222 @@
+"""Landing: what calls brought is written once, by few at a time, and nothing is left lying."""
+
+import random
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from worker.clock import monotonic
+from worker.domain.model import ResourceKey, ResourceRef
+from worker.domain.retry import Failure
+from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
+from worker.pipeline import landing
+from worker.pipeline.landing import LARGEST_GROUP, Landings
+from worker.pipeline.write import Landed, Situation
+from worker.store.claims import Claim
+
+PATIENCE = 20.0
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+AWAY = OperationalError("", {}, Exception())
+
+
+def landed(number):
+    key = ResourceKey("a", ResourceRef("kind", str(number)))
+    claim = Claim(number, key, "gu1", "sandbox", UUID(int=7), 1, 1, Cause.WEBHOOK, Priority.LIVE, 0, 0, NOW, NOW)
+    return Landed(claim, Failure(FailureKind.NETWORK, "x"), Situation(timedelta(1), 0.5))
+
+
+class Books:
+    """A pump that counts. `write` does what `writing` says first."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.groups = []
+        self.at_once = self.most_at_once = 0
+        self.noted = Counter()
+        self.left = Counter()
+        self.woken = threading.Event()
+        self.writing = lambda group: None
+
+    def write(self, group):
+        with self.lock:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.groups.append(len(group))
+        try:
+            self.writing(group)
+        finally:
+            with self.lock:
+                self.at_once -= 1
+        return [AttemptOutcome.FAILED] * len(group)
+
+    def note_written(self, item, written):
+        with self.lock:
+            self.noted[item.claim.resource_id] += 1
+
+    def make_room(self, group):
+        with self.lock:
+            self.left.update(item.claim.resource_id for item in group)
+
+    def wake(self):
+        self.woken.set()
+
+
+@pytest.fixture
+def books():
+    return Books()
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(3) as made:
+        yield made
+
+
+def landings(books, pool, *, slots=64, writers=2, patience=PATIENCE):
+    return Landings(books, pool.submit, slots=slots, writers=writers, patience=patience)
+
+
+def until_over(made):
+    ends = monotonic() + PATIENCE
+    while made:
+        assert monotonic() < ends, "something was left"
+        made.try_again()
+        threading.Event().wait(0.001)
+
+
+def held_up(books):
+    """Lets nobody finish before the event."""
+    free = threading.Event()
+    books.writing = lambda group: free.wait(PATIENCE)
+    return free
+
+
+def wait_for(true):
+    ends = monotonic() + PATIENCE
+    while not true():
+        assert monotonic() < ends
+        threading.Event().wait(0.001)
+
+
+def test_one_alone_is_written_at_once(books, pool):
+    made = landings(books, pool)
+    made.put(landed(1))
+    until_over(made)
+
+    assert (books.groups, books.noted, books.left) == ([1], Counter([1]), Counter([1]))
+    assert books.woken.wait(PATIENCE)
+
+
+def test_what_lands_meanwhile_is_written_together(books, pool):
+    free = held_up(books)
+    made = landings(books, pool)
+    for number in range(32):
+        made.put(landed(number))
+    wait_for(lambda: books.groups)
+    assert books.groups == [1], "31 are less than half of the slots"
+    free.set()
+    until_over(made)
+
+    assert books.groups == [1, 31]
+    assert set(books.noted.values()) == {1}
+
+
+def test_another_begins_with_half_of_the_slots_and_a_third_never(books, pool):
+    free = held_up(books)
+    made = landings(books, pool)
+    for number in range(1 + 32):
+        made.put(landed(number))
+    wait_for(lambda: len(books.groups) == 2)
+    for number in range(100, 200):
+        made.put(landed(number))
+    threading.Event().wait(0.05)
+    assert sorted(books.groups) == [1, 32]
+    free.set()
+    until_over(made)
+
+    assert books.most_at_once == 2
+    assert max(books.groups) == LARGEST_GROUP
+    assert len(books.noted) == 133
+
+
+def test_a_single_writer_stays_alone(books, pool):
+    free = held_up(books)
+    made = landings(books, pool, writers=1)
+    for number in range(200):
+        made.put(landed(number))
+    free.set()
+    until_over(made)
+
+    assert books.most_at_once == 1
+    assert len(books.noted) == 200
+
+
+def test_a_writer_that_meets_a_bug_ends_no_other(books, pool):
+    def break_once(group):
+        books.writing = lambda _: None
+        books.make_room = Books.make_room.__get__(books)
+
+    made = landings(books, pool)
+    books.make_room = lambda group: 1 / 0
+    made.put(landed(1))
+    until_over(made)
+    break_once([])
+    made.put(landed(2))
+    until_over(made)
+
+    assert books.noted == Counter([2])
+
+
+def test_a_stop_gives_up_what_cannot_be_written(books, pool):
+    made = landings(books, pool)
+
+    def fail(group):
+        raise AWAY
+
+    books.writing = fail
+    made.put(landed(1))
+    wait_for(lambda: made.pause is not None)
+    made.put(landed(2))
+    made.stop()
+    made.try_again()
+
+    assert not made
+    assert not books.noted
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_fails_everything_is_written_once(books, pool, seed, monkeypatch):
+    """Eight threads bring answers while every third group meets a database that is away."""
+    monkeypatch.setattr(landing, "WRITE_PAUSE", 0.001)
+    chance = random.Random(seed)
+
+    def sometimes(group):
+        with books.lock:
+            fails = chance.random() < 0.3
+        if fails:
+            raise AWAY
+        threading.Event().wait(chance.random() / 500)
+
+    books.writing = sometimes
+    made = landings(books, pool, slots=chance.choice([1, 8, 64]))
+
+    def bring(first):
+        for number in range(first, first + 100):
+            made.put(landed(number))
+            if number % 10 == 0:
+                threading.Event().wait(0.001)
+
+    bringing = [threading.Thread(target=bring, args=(100 * one,)) for one in range(8)]
+    for each in bringing:
+        each.start()
+    for each in bringing:
+        each.join()
+    until_over(made)
+
+    assert books.noted == Counter(range(800))
+    assert books.most_at_once <= 2
