@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from isal import isal_zlib
 from sqlalchemy import and_, select, tuple_, update
 from sqlalchemy.orm import Session
 
@@ -36,7 +37,7 @@ LONGEST_REFERENCE = 500
 """Characters of a customer's own id that are kept and searched; a longer one would not fit into an index."""
 
 COMPRESSION = 1
-"""Level 1 takes a quarter of level 6's time for documents of this size, and is hardly larger."""
+"""Of isal's levels, which all write what zlib reads: in half the time of zlib's own first, and no larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def adding_versions(new: Sequence[NewVersion], now: datetime) -> list[Step]:
     times = {"retrieved_at": now, "updated_at": now}
     added = [_version_values(item, now) | verdict for item, verdict in zip(new, verdicts, strict=True)]
     bodies = [
-        {"resource_id": item.claim.resource_id, "body": zlib.compress(item.document.body, COMPRESSION)} for item in new
+        {"resource_id": item.claim.resource_id, "body": isal_zlib.compress(item.document.body, COMPRESSION)}
+        for item in new
     ]
     found = [{"resource_id": item.claim.resource_id, **row} for item in new for row in _check_rows(item.reading.checks)]
     current = [
