@@ -1,7 +1,7 @@
-"""Greenlets: requests that wait without holding a thread.
+"""Greenlets: requests to a receiver, and calls to providers, that wait without holding a thread.
 
-A view is written as if it blocked. Where it would, it asks its waiter, and only there another request goes on. All
-requests of a server run in its loop's thread; what blocks in earnest runs in a pool of threads meanwhile.
+They are written as if they blocked. Where they would, they ask their waiter, and only there another goes on. All of a
+server, and all calls of a worker, run in one loop's thread; what blocks in earnest runs in a pool of threads meanwhile.
 """
 
 import asyncio

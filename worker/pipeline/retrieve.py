@@ -19,9 +19,7 @@ from worker.clock import monotonic
 from worker.domain.model import ResourceRef
 from worker.domain.retry import PROBE_AFTER, Failure
 from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
-from worker.errors import (
-    ValueRefused,
-)
+from worker.errors import ValueRefused
 from worker.log import where
 from worker.pipeline import write
 from worker.pipeline.attempt import Attempt
