@@ -37,8 +37,8 @@ class Books:
         self.lock = threading.Lock()
         self.groups = []
         self.at_once = self.most_at_once = 0
-        self.noted = Counter()
-        self.left = Counter()
+        self.noted: Counter[int] = Counter()
+        self.left: Counter[int] = Counter()
         self.woken = threading.Event()
         self.writing = lambda group: None
 
