@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import structlog
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from worker import waiting
 from worker.log import where
@@ -71,6 +71,7 @@ class Hub:
         self.greenlet = getcurrent()
         self._thread = threading.get_ident()
         self.idle: list[_Request] = []
+        self.busy: set[_Request] = set()
         self._calls: deque[Job] = deque()
         self._called = False
 
@@ -78,6 +79,11 @@ class Hub:
         """Let idle greenlets end, in the thread that they belong to."""
         while self.idle:
             self.idle.pop().switch()
+
+    def abandon(self) -> None:
+        """Raise GreenletExit in all that wait. Called in the loop's thread, by none of them."""
+        for request in list(self.busy):
+            request.throw(GreenletExit)
 
     def spawn(self, run: Callable[[], object]) -> None:
         """Run `run`, which must not raise, in a greenlet; returns when it ends or first waits."""
@@ -113,7 +119,7 @@ class Hub:
         for _ in range(len(self._calls)):
             try:
                 self._calls.popleft()()
-            except Exception as error:  # noqa: BLE001 - the jobs behind it belong to others
+            except BaseException as error:  # noqa: BLE001 - the jobs behind it belong to others, and the loop to all
                 log.error("job_failed", error=where(error))
 
 
@@ -129,7 +135,11 @@ class _Request(greenlet):
     def _go_on(self) -> None:
         hub = self.hub
         while (run := self.run_next) is not None:
-            run()
+            hub.busy.add(self)
+            try:
+                run()
+            finally:
+                hub.busy.discard(self)
             # It holds the request's body.
             run = self.run_next = None
             if len(hub.idle) >= MOST_IDLE:
@@ -187,16 +197,21 @@ class _FileWait:
         if self._wanted & WRITABLE:
             self._loop.add_writer(self._fileno, self._end, WRITABLE)
         timer = None if timeout is None else self._loop.call_later(timeout, self._end, 0)
-        found: int = self._request.hub.greenlet.switch()
-        if timer is not None:
-            timer.cancel()
+        try:
+            found: int = self._request.hub.greenlet.switch()
+        finally:
+            self._forget()
+            if timer is not None:
+                timer.cancel()
         return found
 
-    def _end(self, found: int) -> None:
+    def _forget(self) -> None:
         if self._wanted & READABLE:
             self._loop.remove_reader(self._fileno)
         if self._wanted & WRITABLE:
             self._loop.remove_writer(self._fileno)
+
+    def _end(self, found: int) -> None:
         self._request.switch(found)
 
 

@@ -25,7 +25,7 @@ from worker.pipeline.receive import MOST_SESSIONS, Receiver
 from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
-from worker.pipeline.retrieve import Parts, Retriever
+from worker.pipeline.retrieve import WRITERS, Parts, Retriever
 from worker.pipeline.sink_terms import terms
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
@@ -46,8 +46,8 @@ BROKER_SEEN_SECONDS = 5.0
 """How long an answer about the broker is believed: health checks come often, and a hung broker answers slowly."""
 
 SPARE_CONNECTIONS = 6
-"""Database connections besides those of the calls in flight and of the sinks: the sweep, the publisher, pumps that
-write."""
+"""Database connections besides those of pumps that write and of the sinks: the sweep, the publisher, reconciliation,
+the API."""
 
 OPEN_TELEMETRY = "worker.open_telemetry"
 """By its name, because its packages are there only where somebody wants traces."""
@@ -86,7 +86,8 @@ class Runtime:
     @cached_property
     def database(self) -> Database:
         """The database handle."""
-        size = max(self.settings.worker_concurrency, 4) + SPARE_CONNECTIONS + len(self._sinks)
+        writing = WRITERS * len(self.settings.sources)
+        size = max(self.settings.worker_concurrency, writing, 4) + SPARE_CONNECTIONS + len(self._sinks)
         return Database(self.settings.database_url.get_secret_value(), pool_size=size)
 
     @cached_property

@@ -1,6 +1,9 @@
 """Calls in one thread: many wait at once, and none waits for another."""
 
+import gc
 import socket
+import struct
+import sys
 import threading
 from functools import partial
 
@@ -8,11 +11,13 @@ import httpx
 import pytest
 import trustme
 
+from tests.pipeline.plant import wait_until
 from tests.sinks.test_webhook import contexts
 from tests.support.greenlets import PATIENCE, greenlets
 from tests.support.receiver import receiving
 from tests.support.talk import OK, serving, whole
 from worker.clock import monotonic
+from worker.http import deadline as deadlines
 from worker.http.deadline import DeadlineBackend, deadline
 from worker.http.transport import Transport
 from worker.pipeline.calls import Calls
@@ -141,8 +146,7 @@ def test_over_tls(way):
                 return response.status_code, body
 
         assert way.run(call)[0] == way.run(call)[0] == 204
-        [kept] = transport._idle.values()
-        assert len(kept) == 1, "the second call used the connection of the first"
+        assert posts.server.connections == 1, "the second call used the connection of the first"
         transport.close()
 
 
@@ -168,18 +172,114 @@ def test_what_takes_long_is_done_aside_while_others_go_on(way):
 
 
 def test_nothing_runs_before_the_first_call_and_nothing_after_the_last():
-    calls, before = Calls(), threads()
+    wait_until(lambda: not threads())
+    calls = Calls()
     calls.close()
-    assert threads() == before
+    assert not threads()
     done = threading.Event()
     calls.start([done.set])
     assert done.wait(PATIENCE)
+    assert threads()
     calls.close()
-    ends = monotonic() + PATIENCE
-    while threads() != before and monotonic() < ends:
-        threading.Event().wait(0.01)
-    assert threads() == before
+    wait_until(lambda: not threads())
 
 
 def threads():
-    return sorted(thread.name for thread in threading.enumerate() if thread.name == "calls")
+    return [thread for thread in threading.enumerate() if thread.name == "calls"]
+
+
+def test_a_call_that_breaks_takes_no_other_along(way):
+    """Whatever it raises: extensions of Python raise what is no Exception."""
+
+    class Panic(BaseException):
+        pass
+
+    def broken():
+        raise Panic
+
+    done = threading.Event()
+    way.calls.start([broken, lambda: sys.exit(1), done.set])
+    assert done.wait(PATIENCE)
+    assert way.run(lambda: 1) == 1
+
+
+def test_closing_ends_what_is_under_way(way):
+    ended, waiting = [], threading.Event()
+
+    def call():
+        with serving(silence) as server, client(way) as made:
+            waiting.set()
+            try:
+                fetch(made, server)
+            except BaseException as error:
+                ended.append(type(error).__name__)
+                raise
+
+    way.calls.start([call])
+    assert waiting.wait(PATIENCE)
+    threading.Event().wait(0.1)
+    way.calls.close()
+    wait_until(lambda: ended)
+    assert ended == ["GreenletExit"]
+
+
+def silence(server, connection):
+    server.stop.wait(PATIENCE)
+
+
+def test_who_sends_without_end_over_tls_holds_nobody_up(way):
+    """Each of its reads finds something, so that it would never wait."""
+    server_side, client_side = contexts(trustme.CA(), HOST)
+    transport = Transport(DeadlineBackend(lambda *_: ["127.0.0.1"], waiter=way.waiter), most_kept=1, tls=client_side)
+    longest = []
+
+    def talk(server, connection):
+        with server_side.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(65536)
+            secured.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+            while not server.stop.is_set():
+                secured.sendall(b"a: b\r\n" * 2000)
+
+    with serving(talk) as server:
+
+        def call():
+            with deadline(1.5):
+                response = transport.handle_request(httpx.Request("GET", f"https://{HOST}:{server.port}/"))
+                try:
+                    return response.read()
+                finally:
+                    response.close()
+
+        talking = way.begin(call)
+        while not talking.done():
+            began = monotonic()
+            way.run(lambda: None)
+            longest.append(monotonic() - began)
+            threading.Event().wait(0.01)
+        with pytest.raises(httpx.TransportError):
+            talking.result()
+
+    assert len(longest) > 10
+    assert max(longest) < 0.7
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_connection_that_is_reset_before_it_is_secured_is_network_trouble(way, monkeypatch):
+    def reset(_server, connection):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    connect = deadlines.connect
+
+    def slowly(*place):
+        opened = connect(*place)
+        threading.Event().wait(0.2)
+        return opened
+
+    monkeypatch.setattr(deadlines, "connect", slowly)
+    with serving(reset) as server, client(way) as made, pytest.raises(RetrieveFailed) as failed:
+        way.run(lambda: made.fetch(Gu1Provider(), OutboundRequest(server.url.replace("http:", "https:"), {})))
+
+    assert failed.value.failure.detail == "ConnectError"
+    # The standard library leaves its half-made socket to the garbage collector, which says so.
+    del failed
+    gc.collect()

@@ -172,6 +172,41 @@ def test_a_writer_that_meets_a_bug_ends_no_other(books, pool):
     assert books.noted == Counter([2])
 
 
+class Panic(BaseException):
+    """What is no Exception."""
+
+
+def test_a_panic_of_a_writer_stops_none_of_those_behind(books, pool):
+    def panic(group):
+        books.writing = lambda _: None
+        raise Panic
+
+    books.writing = panic
+    made = landings(books, pool)
+    made.put(landed(1))
+    until_over(made)
+    assert books.woken.is_set()
+    made.put(landed(2))
+    until_over(made)
+
+    assert books.noted == Counter([2])
+
+
+def test_a_thread_that_cannot_be_started_loses_nothing(books, pool):
+    def refuse(job):
+        raise RuntimeError("can't start new thread")
+
+    made = Landings(books, refuse, slots=64, writers=2, patience=PATIENCE)
+    for number in range(3):
+        with pytest.raises(RuntimeError):
+            made.put(landed(number))
+    assert made
+    made.try_again()
+
+    assert books.noted == Counter(range(3))
+    assert not made
+
+
 def test_a_stop_gives_up_what_cannot_be_written(books, pool):
     made = landings(books, pool)
 

@@ -19,6 +19,7 @@ from worker.domain.states import CheckOutcome
 from worker.pipeline.retrieve import MOST_CHECKS, MOST_DRIFT
 from worker.providers.gu1 import Gu1Provider
 from worker.providers.yoti import YotiProvider
+from worker.store import resources as resources_module
 from worker.store import results as results_module
 from worker.store.engine import Database
 from worker.store.tables import attempts, checks, drift_issues, results
@@ -71,6 +72,19 @@ def test_a_database_that_stays_away_is_waited_for_while_the_claim_lasts(plant, s
     plant.make_due(record)
     plant.drain("gu1")
     assert (plant.row(record).version, plant.row(record).crashes) == (1, 0)
+    assert [row.outcome for row in rows(plant.database, attempts)] == ["crashed", "stored"]
+
+
+def test_a_crash_that_could_not_be_noted_with_the_next_claim_is_noted_with_its_result(plant, shaky, monkeypatch):
+    """The claim is committed by then, and the database may go away right after it."""
+    record = plant.create("gu1")
+    shaky.failures = 10**6
+    plant.retrieve(record)
+    shaky.failures = 0
+    monkeypatch.setattr(resources_module, "note_crashes", lambda *_: None)
+    plant.make_due(record)
+    plant.retrieve(record)
+
     assert [row.outcome for row in rows(plant.database, attempts)] == ["crashed", "stored"]
 
 

@@ -69,12 +69,13 @@ class DeadlineStream(httpcore.NetworkStream):
     def __init__(self, connected: socket.socket, waiter: Waiter) -> None:
         self._socket = connected
         self._waiter = waiter
-        # A plain connection has hardly ever an answer at once; what TLS has unpacked already makes no file readable.
-        self._wanted_first = 0 if isinstance(connected, ssl.SSLSocket) else READABLE
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         receive = partial(self._socket.recv, max_bytes)
-        return self._patiently(receive, timeout, READABLE, _READING, at_first=self._wanted_first)
+        # Hardly ever is an answer there at once, and others have their turn also while somebody sends without end. Only
+        # what TLS has unpacked already makes no file readable.
+        unpacked = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+        return self._patiently(receive, timeout, READABLE, _READING, at_first=0 if unpacked else READABLE)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         while buffer:
@@ -87,7 +88,13 @@ class DeadlineStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname, do_handshake_on_connect=False)
+        try:
+            secured = ssl_context.wrap_socket(
+                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+        except OSError as error:
+            # The other side has ended the connection already.
+            raise httpcore.ConnectError(str(error)) from error
         stream = DeadlineStream(secured, self._waiter)
         try:
             stream._patiently(secured.do_handshake, timeout, READABLE, _CONNECTING)
@@ -198,16 +205,22 @@ class DeadlineBackend(httpcore.NetworkBackend):
 
 def connect(address: str, port: int, timeout: float | None, waiter: Waiter) -> socket.socket:
     """A connection to this address, which does not block. Raises httpcore's ConnectError and ConnectTimeout."""
-    opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # Nothing is looked up for an address; but it may name an interface, which stands elsewhere in what is called.
+        numeric = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, OverflowError) as error:
+        raise httpcore.ConnectError(str(error)) from error
+    family, kind, _, _, place = numeric[0]
+    opened = socket.socket(family, kind)
     try:
         opened.setblocking(False)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(BlockingIOError):
-            opened.connect((address, port))
+            opened.connect(place)
         if not waiter.until_ready(opened.fileno(), WRITABLE, timeout):
             raise httpcore.ConnectTimeout("the address did not answer in time")
-        if error := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise OSError(error, os.strerror(error))
+        if code := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
     except (OSError, OverflowError) as error:
         opened.close()
         raise httpcore.ConnectError(str(error)) from error

@@ -29,7 +29,7 @@ from worker.settings import Settings, Source
 from worker.store.claims import Claim
 from worker.store.engine import Database
 
-LONG_BODY = 128 * 1024
+LONG_BODY = 32 * 1024
 """Bytes of an answer that is read in a thread, because other calls would wait while it is. It takes milliseconds."""
 
 log = structlog.get_logger(__name__)

@@ -6,7 +6,7 @@ use the interpreter, and be woken for nothing.
 
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import uvloop
@@ -29,36 +29,36 @@ class Calls:
         self._hub: Hub | None = None
 
     def start(self, jobs: Iterable[Callable[[], object]]) -> None:
-        """Run each job, which must not raise, in a greenlet. Returns at once."""
+        """Run each job, which must not raise, in a greenlet. Returns at once. Raises, for all of them, what keeps a
+        thread from starting."""
         with self._lock:
             hub = self._hub = self._hub or _started()
         begun = list(jobs)
 
-        def spawn() -> None:
-            for job in begun:
-                hub.spawn(job)
-
-        hub.call(spawn)
+        for job in begun:
+            # Each by itself, so that none that breaks takes the others along.
+            hub.call(partial(hub.spawn, job))
 
     def aside(self, function: Callable[[], Result]) -> Result:
         """What `function` returns or raises, while other calls go on."""
         return self.waiter.aside(function)
 
     def close(self) -> None:
-        """End its thread. What is under way then is left."""
+        """End its thread, and what is under way in it: there, GreenletExit is raised."""
         with self._lock:
             hub, self._hub = self._hub, None
         if hub is not None:
-            with suppress(RuntimeError):
-                hub.loop.call_soon_threadsafe(hub.loop.stop)
+            hub.call(hub.abandon)
+            hub.call(hub.loop.stop)
 
 
 def _started() -> Hub:
     hubs: list[Hub] = []
     ready = threading.Event()
+    # Here, so that whoever asks hears of it if there are no files left.
+    loop = uvloop.new_event_loop()
 
     def run() -> None:
-        loop = uvloop.new_event_loop()
         pool = Pool("call-aside", ASIDE_THREADS)
         hub = Hub(loop, pool)
         hubs.append(hub)
@@ -70,6 +70,10 @@ def _started() -> Hub:
             hub.end()
             loop.close()
 
-    threading.Thread(target=run, name="calls", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="calls", daemon=True).start()
+    except RuntimeError:
+        loop.close()
+        raise
     ready.wait()
     return hubs[0]

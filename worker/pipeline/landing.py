@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -92,7 +93,13 @@ class Landings:
             wanted = not self._pause and self._writing < self._writers and self._is_worth_it(self._writing)
             self._writing += wanted
         if wanted:
-            self._submit(self._write_all)
+            try:
+                self._submit(partial(self._write_all, 0.0))
+            except BaseException:
+                # It waits for the next writer, or for `try_again`.
+                with self._lock:
+                    self._writing -= 1
+                raise
 
     def __bool__(self) -> bool:
         """Whether there is anything that is not written to the end."""
@@ -107,28 +114,36 @@ class Landings:
     def try_again(self) -> None:
         """Write what could not be written before, once it is time. Only after a failure somebody has to ask."""
         with self._lock:
-            wanted = self._pause and not self._writing and (self._stopping or monotonic() >= self._again_at)
-            self._writing += bool(wanted)
+            pause = self._pause
+            is_time = not pause or self._stopping or monotonic() >= self._again_at
+            wanted = bool(self._waiting) and not self._writing and is_time
+            self._writing += wanted
         if wanted:
-            self._write_all()
+            self._write_all(pause)
 
     def stop(self) -> None:
         """The process is about to end: what cannot be written from now on is given up at once."""
         self._stopping = True
 
-    def _write_all(self) -> None:
+    def _write_all(self, pause: float) -> None:
         """Write group after group, until there is nothing more, or little enough for the other writers."""
-        pause = self._pause
-        while group := self._take(despite=pause):
-            try:
-                self._pump.make_room([item.landed for item in group])
-                self._write_group(group)
-                self._pause = 0.0
-            except UNAVAILABLE as error:
-                self._keep([item for item in group if not item.done], error)
-            except Exception as error:  # noqa: BLE001 - a writer must live; their claims end, and somebody else calls
-                log.error("attempts_not_written", error=where(error), attempts=len(group))
-        self._pump.wake()
+        try:
+            while group := self._take(despite=pause):
+                self._write_or_keep(group)
+        finally:
+            self._pump.wake()
+
+    def _write_or_keep(self, group: Sequence[_Waiting]) -> None:
+        try:
+            self._pump.make_room([item.landed for item in group])
+            self._write_group(group)
+            self._pause = 0.0
+        except UNAVAILABLE as error:
+            self._keep([item for item in group if not item.done], error)
+        except BaseException as error:  # noqa: BLE001 - a writer must live; their claims end, and somebody else calls
+            for item in group:
+                if not item.done:
+                    log.error("attempt_not_written", error=where(error), **item.names)
 
     def _take(self, *, despite: float) -> list[_Waiting]:
         """The next group for one who writes; none if that one is to end."""
@@ -153,10 +168,19 @@ class Landings:
             for item in group:
                 self._write_group([item])
         else:
-            with together():
-                for item, outcome in zip(group, outcomes, strict=True):
-                    item.done = True
+            self._tell_all(list(zip(group, outcomes, strict=True)))
+
+    def _tell_all(self, told: Sequence[tuple[_Waiting, AttemptOutcome]]) -> None:
+        for item, _ in told:
+            item.done = True
+        # The fenced are noted in the database, which takes longer than lines of the log should wait.
+        with together():
+            for item, outcome in told:
+                if outcome is not AttemptOutcome.FENCED:
                     self._tell(item, outcome)
+        for item, outcome in told:
+            if outcome is AttemptOutcome.FENCED:
+                self._tell(item, outcome)
 
     def _tell(self, item: _Waiting, outcome: AttemptOutcome) -> None:
         try:

@@ -128,7 +128,7 @@ class _Pump:
                 tracing.drained(self._source.slug, self._task, began)
             with self._lock:
                 self._running = False
-        if self._again.is_set() and not self._stopping:
+        if (self._again.is_set() or self._more) and not self._stopping:
             # Somebody rang while the last look was already over.
             self._parts.nudge(self._source.slug)
 
@@ -156,8 +156,10 @@ class _Pump:
                     over = True
             busy = claimed or self._in_slots or self._landings
             # A call that landed after the look has made room for what the look had none for.
-            if not busy and (over or not self._again.is_set()):
-                return
+            if not busy:
+                if over or not (self._again.is_set() or self._more):
+                    return
+                continue
             pause = self._landings.pause
             self._again.wait(IDLE_LOOK if pause is None else pause)
 
@@ -176,6 +178,7 @@ class _Pump:
         self._rung = False
         taken = list(self._in_slots.values())
         free = min(self._slots - len(taken), CHUNK)
+        # Before the look: whoever writes meanwhile may find that there is more.
         self._more = free <= 0
         if free <= 0:
             return 0
@@ -197,7 +200,8 @@ class _Pump:
             else:
                 unused()
         # With fewer than there was room for, of both classes, this was all.
-        self._more = len(claims) == free or low >= free_low
+        if len(claims) == free or low >= free_low:
+            self._more = True
         return len(claims)
 
     def _give_back(self, unused: Callable[[], None]) -> None:
@@ -212,7 +216,13 @@ class _Pump:
     def _call_all(self, claims: Sequence[Claim], *, probing: bool) -> None:
         for claim in claims:
             self._in_slots[claim.token_of_attempt] = claim.priority
-        self._parts.calls.start([partial(self._work, claim, probing=probing) for claim in claims])
+        try:
+            self._parts.calls.start([partial(self._work, claim, probing=probing) for claim in claims])
+        except BaseException:
+            # Their claims end, and somebody else calls.
+            for claim in claims:
+                self._in_slots.pop(claim.token_of_attempt, None)
+            raise
 
     def _claim(self, session: Session, granted: Grant) -> tuple[list[Claim], bool]:
         """What is claimed, and whether that is to probe a held source."""
@@ -257,7 +267,7 @@ class _Pump:
         try:
             attempt = Attempt(self._parts, self._source, claim, probing=probing, context=self._context)
             self._landings.put(attempt.make())
-        except Exception as error:  # noqa: BLE001 - nobody else would hear of it, and the slot would stay taken
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it, and the slot would stay taken
             log.error("flight_failed", error=where(error), **{**self._context, **claim.names})
             self._in_slots.pop(claim.token_of_attempt, None)
             self._again.set()
@@ -277,7 +287,8 @@ class _Pump:
             self._parts.tracing.attempted(claim, landed.call, written, error, self._task)
         # What failed may be due again by now, and so may what a document names.
         unsettled = error is not None or not self._source.coalesce_seconds
-        self._more = self._more or unsettled or bool(_related(landed))
+        if unsettled or _related(landed):
+            self._more = True
         if written is AttemptOutcome.FENCED:
             self._note_fenced(claim)
         elif written is not AttemptOutcome.UNCHANGED:

@@ -85,6 +85,10 @@ def write(session: Session, landed: Sequence[Landed]) -> list[AttemptOutcome]:
     if not ours:
         return [AttemptOutcome.FENCED] * len(landed)
     now = rows[ours[0].claim.resource_id].now
+    for item in ours:
+        if item.claim.crashes:
+            # It was said with the claim, in a transaction of its own that may have failed.
+            claims.note_crashes(session, [item.claim])
     read, failed = _sort(session, ours, rows)
     asked_again = _write_documents(session, read, now)
     outcomes = {item.claim.token_of_attempt: item.outcome for item in read}

@@ -1,4 +1,4 @@
-"""The HTTP client for retrieve calls: one per worker process, shared by its threads.
+"""The HTTP client for retrieve calls: one per worker process, shared by all its calls.
 
 No redirects (a credential must not follow one), no proxies from the environment, a deadline on the whole call, and a
 cap on the answer's size. Nothing that a provider sends is quoted in an error.

@@ -99,7 +99,7 @@ def claim(
         book_attempts(session, claims)
         note_crashes(session, claims)
     else:
-        # They are claimed by now, whatever becomes of the books.
+        # They are claimed by now, whatever becomes of the books; who writes what they bring looks at those again.
         with suppress(*UNAVAILABLE):
             note_crashes(session, claims)
     return sorted(claims, key=lambda item: (item.priority, item.wanted_since))
