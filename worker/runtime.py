@@ -25,7 +25,7 @@ from worker.pipeline.receive import MOST_SESSIONS, Receiver
 from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
-from worker.pipeline.retrieve import WRITERS, Parts, Retriever
+from worker.pipeline.retrieve import Parts, Retriever
 from worker.pipeline.sink_terms import terms
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
@@ -86,8 +86,8 @@ class Runtime:
     @cached_property
     def database(self) -> Database:
         """The database handle."""
-        writing = WRITERS * len(self.settings.sources)
-        size = max(self.settings.worker_concurrency, writing, 4) + SPARE_CONNECTIONS + len(self._sinks)
+        size = max(self.settings.worker_concurrency, len(self.settings.sources), 4)
+        size += SPARE_CONNECTIONS + len(self._sinks)
         return Database(self.settings.database_url.get_secret_value(), pool_size=size)
 
     @cached_property

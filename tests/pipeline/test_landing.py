@@ -1,4 +1,4 @@
-"""Landing: what calls brought is written once, by few at a time, and nothing is left lying."""
+"""Landing: what calls brought is written once, by one at a time, and nothing is left lying."""
 
 import random
 import threading
@@ -77,8 +77,8 @@ def pool():
         yield made
 
 
-def landings(books, pool, *, slots=64, writers=2, patience=PATIENCE):
-    return Landings(books, pool.submit, slots=slots, writers=writers, patience=patience)
+def landings(books, pool):
+    return Landings(books, pool.submit, patience=PATIENCE)
 
 
 def until_over(made):
@@ -118,7 +118,7 @@ def test_what_lands_meanwhile_is_written_together(books, pool):
     for number in range(32):
         made.put(landed(number))
     wait_for(lambda: books.groups)
-    assert books.groups == [1], "31 are less than half of the slots"
+    assert books.groups == [1]
     free.set()
     until_over(made)
 
@@ -126,34 +126,16 @@ def test_what_lands_meanwhile_is_written_together(books, pool):
     assert set(books.noted.values()) == {1}
 
 
-def test_another_begins_with_half_of_the_slots_and_a_third_never(books, pool):
+def test_one_writes_and_no_group_is_too_large(books, pool):
     free = held_up(books)
     made = landings(books, pool)
-    for number in range(1 + 32):
-        made.put(landed(number))
-    wait_for(lambda: len(books.groups) == 2)
-    for number in range(100, 200):
-        made.put(landed(number))
-    threading.Event().wait(0.05)
-    assert sorted(books.groups) == [1, 32]
-    free.set()
-    until_over(made)
-
-    assert books.most_at_once == 2
-    assert max(books.groups) == LARGEST_GROUP
-    assert len(books.noted) == 133
-
-
-def test_a_single_writer_stays_alone(books, pool):
-    free = held_up(books)
-    made = landings(books, pool, writers=1)
     for number in range(200):
         made.put(landed(number))
     free.set()
     until_over(made)
 
-    assert books.most_at_once == 1
-    assert len(books.noted) == 200
+    assert (books.most_at_once, max(books.groups)) == (1, LARGEST_GROUP)
+    assert books.noted == Counter(range(200))
 
 
 def test_a_writer_that_meets_a_bug_ends_no_other(books, pool):
@@ -196,7 +178,7 @@ def test_a_thread_that_cannot_be_started_loses_nothing(books, pool):
     def refuse(job):
         raise RuntimeError("can't start new thread")
 
-    made = Landings(books, refuse, slots=64, writers=2, patience=PATIENCE)
+    made = Landings(books, refuse, patience=PATIENCE)
     for number in range(3):
         with pytest.raises(RuntimeError):
             made.put(landed(number))
@@ -238,7 +220,7 @@ def test_whatever_fails_everything_is_written_once(books, pool, seed, monkeypatc
         threading.Event().wait(chance.random() / 500)
 
     books.writing = sometimes
-    made = landings(books, pool, slots=chance.choice([1, 8, 64]))
+    made = landings(books, pool)
 
     def bring(first):
         for number in range(first, first + 100):
@@ -254,4 +236,4 @@ def test_whatever_fails_everything_is_written_once(books, pool, seed, monkeypatc
     until_over(made)
 
     assert books.noted == Counter(range(800))
-    assert books.most_at_once <= 2
+    assert books.most_at_once == 1

@@ -42,7 +42,7 @@ class _Waiting:
 
 
 class Pump(Protocol):
-    """Whose calls they are. All of it is called by the threads that write."""
+    """Whose calls they are. All of it is called by the thread that writes."""
 
     def write(self, landed: Sequence[Landed]) -> Sequence[AttemptOutcome]:
         """Write a group, or raise for all of it."""
@@ -60,28 +60,17 @@ class Pump(Protocol):
 class Landings:
     """What one pump's calls brought. Everything may be called from any thread.
 
-    As many as `writers` write at once: while one waits for the database, the other prepares. But one more begins only
-    when half of the `slots` have landed, because a group costs as much as ten more answers in it. `submit` has
-    something done in another thread. An answer is kept for `patience` seconds while the database is away.
+    One thread at a time writes, and `submit` finds one. Two would write smaller groups, and the database would take
+    longer for all of them. An answer is kept for `patience` seconds while the database is away.
     """
 
-    def __init__(
-        self,
-        pump: Pump,
-        submit: Callable[[Callable[[], None]], object],
-        *,
-        slots: int,
-        writers: int,
-        patience: float,
-    ) -> None:
+    def __init__(self, pump: Pump, submit: Callable[[Callable[[], None]], object], *, patience: float) -> None:
         self._pump = pump
         self._submit = submit
-        self._writers = writers
-        self._worth_another = max(1, min(slots, LARGEST_GROUP) // 2)
         self._patience = patience
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
-        self._writing = 0
+        self._writing = False
         self._stopping = False
         self._pause = 0.0
         self._again_at = 0.0
@@ -90,16 +79,15 @@ class Landings:
         """An attempt is over. Returns at once."""
         with self._lock:
             self._waiting.append(_Waiting(landed, monotonic() + self._patience))
-            wanted = not self._pause and self._writing < self._writers and self._is_worth_it(self._writing)
-            self._writing += wanted
-        if wanted:
-            try:
-                self._submit(partial(self._write_all, 0.0))
-            except BaseException:
-                # It waits for the next writer, or for `try_again`.
-                with self._lock:
-                    self._writing -= 1
-                raise
+            if self._writing or self._pause:
+                return
+            self._writing = True
+        try:
+            self._submit(partial(self._write_all, 0.0))
+        except BaseException:
+            # It waits for the next one who writes, or for `try_again`.
+            self._writing = False
+            raise
 
     def __bool__(self) -> bool:
         """Whether there is anything that is not written to the end."""
@@ -116,17 +104,18 @@ class Landings:
         with self._lock:
             pause = self._pause
             is_time = not pause or self._stopping or monotonic() >= self._again_at
-            wanted = bool(self._waiting) and not self._writing and is_time
-            self._writing += wanted
-        if wanted:
-            self._write_all(pause)
+            if not self._waiting or self._writing or not is_time:
+                return
+            self._writing = True
+        self._write_all(pause)
 
     def stop(self) -> None:
         """The process is about to end: what cannot be written from now on is given up at once."""
         self._stopping = True
 
     def _write_all(self, pause: float) -> None:
-        """Write group after group, until there is nothing more, or little enough for the other writers."""
+        """Write group after group, until there is nothing more, or the database is away; `pause` is that of the time
+        before."""
         try:
             while group := self._take(despite=pause):
                 self._write_or_keep(group)
@@ -146,15 +135,12 @@ class Landings:
                     log.error("attempt_not_written", error=where(error), **item.names)
 
     def _take(self, *, despite: float) -> list[_Waiting]:
-        """The next group for one who writes; none if that one is to end."""
+        """The next group for the one who writes; none if that one is to end."""
         with self._lock:
-            if not self._is_worth_it(self._writing - 1) or self._pause not in (0.0, despite):
-                self._writing -= 1
+            if not self._waiting or self._pause not in (0.0, despite):
+                self._writing = False
                 return []
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
-
-    def _is_worth_it(self, others: int) -> bool:
-        return len(self._waiting) >= (self._worth_another if others else 1)
 
     def _write_group(self, group: Sequence[_Waiting]) -> None:
         try:

@@ -38,10 +38,6 @@ from worker.store.engine import UNAVAILABLE, Session, database_time, is_refusal
 CHUNK = 50
 """Resources claimed at once. More would lie claimed behind slow calls while another worker is idle."""
 
-WRITERS = 2
-"""Groups of answers that are written at once. With one, a process waits for the database most of the time; more hold
-more connections, and write smaller groups."""
-
 IDLE_LOOK = 0.5
 """How often a pump with calls in flight looks again unasked, in case a nudge was lost."""
 
@@ -100,14 +96,7 @@ class _Pump:
         self._pool: ThreadPoolExecutor | None = None
         # An alert waits for its first increase, which Prometheus sees only if it has seen the zero before.
         metrics.counter(metrics.ATTEMPTS, source.slug, AttemptOutcome.FAILED, FailureKind.CREDENTIAL)
-        self._landings = Landings(
-            self,
-            self._submit,
-            slots=self._slots,
-            # SQLite lets one write at a time.
-            writers=1 if parts.database.is_sqlite else WRITERS,
-            patience=parts.settings.lease_seconds * WRITE_SHARE,
-        )
+        self._landings = Landings(self, self._submit, patience=parts.settings.lease_seconds * WRITE_SHARE)
 
     def run(self) -> None:
         self._rung = True
@@ -255,8 +244,8 @@ class _Pump:
     def _submit(self, job: Callable[[], None]) -> "Future[None]":
         with self._lock:
             if self._pool is None:
-                # One for what was not used of the budget.
-                self._pool = ThreadPoolExecutor(WRITERS + 1, thread_name_prefix=f"write-{self._source.slug}")
+                # One writes, and one gives back what was not used of the budget.
+                self._pool = ThreadPoolExecutor(2, thread_name_prefix=f"write-{self._source.slug}")
         return self._pool.submit(self._in_context, job)
 
     def _in_context(self, job: Callable[[], None]) -> None:
