@@ -15,6 +15,7 @@ from worker.exposition import Exposition
 from worker.pipeline import list_calls
 from worker.pipeline.api_limits import ApiLimits
 from worker.pipeline.api_tokens import TokenBook
+from worker.pipeline.attempt import Parts
 from worker.pipeline.budget import Budgets
 from worker.pipeline.calls import Calls
 from worker.pipeline.expect import Expectations
@@ -25,7 +26,7 @@ from worker.pipeline.receive import MOST_SESSIONS, Receiver
 from worker.pipeline.reconcile import Reconciler
 from worker.pipeline.reconcile_schedule import ReconcileSchedule
 from worker.pipeline.replay_run import Replayer
-from worker.pipeline.retrieve import Parts, Retriever
+from worker.pipeline.retrieve import Retriever
 from worker.pipeline.sink_terms import terms
 from worker.pipeline.spooling import Spooling
 from worker.pipeline.sweep import Sweeper
@@ -53,7 +54,6 @@ OPEN_TELEMETRY = "worker.open_telemetry"
 """By its name, because its packages are there only where somebody wants traces."""
 
 WITHOUT_LIBRARY = "traces: OpenTelemetry is not installed; install verisink[otel], or set VERISINK_TRACES to off"
-
 
 log = structlog.get_logger(__name__)
 

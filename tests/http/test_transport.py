@@ -9,27 +9,14 @@ import httpx
 import pytest
 
 from tests.pipeline.plant import wait_until
-from tests.support.greenlets import InThread, Way, greenlets
+from tests.support.greenlets import each_way as each_way
+from tests.support.greenlets import ways
 from tests.support.talk import OK, answer, serving, whole
 from worker.http import transport as transport_module
 from worker.http.deadline import DeadlineBackend, deadline
 from worker.http.transport import HEAD_BYTES, Transport
 
 TIMEOUT = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), 5.0)}
-
-
-ways: list[Way] = [InThread()]
-
-
-@pytest.fixture(params=["thread", "greenlet"], autouse=True)
-def _way(request):
-    if request.param == "thread":
-        yield
-        return
-    with greenlets() as way:
-        ways.append(way)
-        yield
-        ways.pop()
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from worker.clock import monotonic
 from worker.domain.model import ResourceKey, ResourceRef
 from worker.domain.states import Cause, Priority
 from worker.domain.strict_json import parse_object
+from worker.pipeline.attempt import Parts
 from worker.pipeline.budget import Budgets
 from worker.pipeline.calls import Calls
-from worker.pipeline.retrieve import Parts, Retriever
+from worker.pipeline.retrieve import Retriever
 from worker.pipeline.tracing import Tracing
 from worker.providers.base import Provider
 from worker.providers.client import ProviderClient

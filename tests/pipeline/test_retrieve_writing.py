@@ -16,7 +16,7 @@ from web.simulator.faults import Answer
 from worker.clock import monotonic
 from worker.domain.model import Check, Drift
 from worker.domain.states import CheckOutcome
-from worker.pipeline.retrieve import MOST_CHECKS, MOST_DRIFT
+from worker.pipeline.read import MOST_CHECKS, MOST_DRIFT
 from worker.providers.gu1 import Gu1Provider
 from worker.providers.yoti import YotiProvider
 from worker.store import resources as resources_module

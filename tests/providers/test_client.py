@@ -14,7 +14,8 @@ import httpcore
 import httpx
 import pytest
 
-from tests.support.greenlets import InThread, Way, greenlets
+from tests.support.greenlets import Way, ways
+from tests.support.greenlets import each_way as each_way
 from tests.support.talk import OK, Server, answer, serving, whole
 from worker.clock import monotonic
 from worker.domain.states import FailureKind
@@ -36,21 +37,6 @@ class Client(ProviderClient):
 
     def fetch(self, provider, request):
         return self._chosen.run(partial(super().fetch, provider, request))
-
-
-ways: list[Way] = [InThread()]
-
-
-@pytest.fixture(params=["thread", "greenlet"], autouse=True)
-def _way(request) -> Iterator[None]:
-    """Each test is one of what a caller finds, whether it is a thread or a greenlet."""
-    if request.param == "thread":
-        yield
-        return
-    with greenlets() as way:
-        ways.append(way)
-        yield
-        ways.pop()
 
 
 @contextmanager

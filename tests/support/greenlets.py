@@ -5,6 +5,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+import pytest
+
 from worker.pipeline.calls import Calls
 from worker.waiting import THREADS, Waiter
 
@@ -62,3 +64,19 @@ def greenlets() -> Iterator[InGreenlet]:
         yield way
     finally:
         way.calls.close()
+
+
+ways: list[Way] = [InThread()]
+"""The last is the one that the test at hand runs in."""
+
+
+@pytest.fixture(params=["thread", "greenlet"], autouse=True)
+def each_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Import it, and each test of a module runs once in each."""
+    if request.param == "thread":
+        yield
+        return
+    with greenlets() as way:
+        ways.append(way)
+        yield
+        ways.pop()

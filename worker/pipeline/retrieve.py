@@ -22,13 +22,9 @@ from worker.domain.states import AttemptOutcome, Cause, FailureKind, Priority
 from worker.errors import ValueRefused
 from worker.log import where
 from worker.pipeline import write
-from worker.pipeline.attempt import Attempt
-from worker.pipeline.attempt import Parts as Parts
+from worker.pipeline.attempt import Attempt, Parts
 from worker.pipeline.budget import Grant
 from worker.pipeline.landing import Landings
-from worker.pipeline.read import MOST_CHECKS as MOST_CHECKS
-from worker.pipeline.read import MOST_DRIFT as MOST_DRIFT
-from worker.pipeline.read import read_document as read_document
 from worker.pipeline.write import Landed
 from worker.settings import WRITE_SHARE, Source
 from worker.store import claims, resources, sources
