@@ -170,25 +170,30 @@ def _redacted(value: Json, place: _Place) -> Json:
 def _meaning(value: Json, place: _Place, exponents: list[float]) -> Json:
     """The value without what ends a path. A part that is absent and one that is left out are the same. What is left of
     numbers that are written with an exponent is noted."""
-    if isinstance(value, str):
-        return value.partition("?")[0] if value.startswith(_URLS) else value
-    if isinstance(value, dict):
-        named, others = place.named, place.others
-        kept: dict[str, Json] = {}
-        for name, item in value.items():
-            below = named.get(name, others)
-            if below.ends:
-                continue
-            # Nor are texts that are no URLs, whole numbers and truth values here.
-            if item.startswith(_URLS) if isinstance(item, str) else isinstance(item, _NESTED_OR_FRACTION):
-                item = _meaning(item, below, exponents)
-            kept[name] = item
-        return kept
-    if isinstance(value, list):
+    # What was parsed is exactly of these types, and to ask for the type takes less than to ask whether it is one.
+    if type(value) is dict:
+        return _meaning_of_members(value, place, exponents)
+    if type(value) is list:
         return [] if place.others.ends else [_meaning(item, place.others, exponents) for item in value]
-    if isinstance(value, float) and "e" in repr(value):
+    if type(value) is str:
+        return value.partition("?")[0] if value.startswith(_URLS) else value
+    if type(value) is float and "e" in repr(value):
         exponents.append(value)
     return value
+
+
+def _meaning_of_members(members: dict[str, Json], place: _Place, exponents: list[float]) -> dict[str, Json]:
+    named, others = place.named, place.others
+    kept: dict[str, Json] = {}
+    for name, item in members.items():
+        below = named.get(name, others)
+        if below.ends:
+            continue
+        # Texts that are no URLs, whole numbers and truth values are most of a document, and not worth a call each.
+        if item.startswith(_URLS) if type(item) is str else type(item) in _NESTED_OR_FRACTION:
+            item = _meaning(item, below, exponents)
+        kept[name] = item
+    return kept
 
 
 def _masked(value: Json, place: _Place) -> Json:

@@ -142,7 +142,7 @@ def member(value: Json, *path: str) -> Json:
 
 def text(value: Json, *path: str) -> str | None:
     """The non-empty string at `path`, or None."""
-    found = member(value, *path)
+    found = value.get(path[0]) if len(path) == 1 and type(value) is dict else member(value, *path)
     return found if isinstance(found, str) and found else None
 
 

@@ -58,4 +58,4 @@ def _bounded(reading: Reading) -> Reading:
     if len(reading.checks) > MOST_CHECKS:
         drift = (Drift("checks", f"more than {MOST_CHECKS}"), *reading.drift)
         reading = replace(reading, checks=reading.checks[:MOST_CHECKS], drift=drift)
-    return replace(reading, drift=reading.drift[:MOST_DRIFT])
+    return reading if len(reading.drift) <= MOST_DRIFT else replace(reading, drift=reading.drift[:MOST_DRIFT])

@@ -84,6 +84,7 @@ class _Pump:
         self._context: Mapping[str, Any] = {}
         self._more = True
         self._was_short = False
+        self._all_live = False
         self._giving_back: Future[None] | None = None
         self._stopping = False
         self._low_slots = max(1, self._slots - max(1, int(self._slots * LIVE_SLOTS)))
@@ -167,7 +168,8 @@ class _Pump:
         self._more = free <= 0
         if free <= 0:
             return 0
-        free_low = max(0, min(free, self._low_slots - _count_low(taken)))
+        # While live work fills all that is free, nothing else would get any of it.
+        free_low = 0 if self._all_live else max(0, min(free, self._low_slots - _count_low(taken)))
         slug, budgets = self._source.slug, self._parts.budgets
         granted = budgets.grant(slug, calls=free, low=free_low)
         self._was_short = granted.calls < free and self._giving_back is not None and not self._giving_back.done()
@@ -184,6 +186,7 @@ class _Pump:
                 self._giving_back = self._submit(partial(self._give_back, unused))
             else:
                 unused()
+        self._all_live = not low and len(claims) == free
         # With fewer than there was room for, of both classes, this was all.
         if len(claims) == free or low >= free_low:
             self._more = True

@@ -1,9 +1,7 @@
 """Many rows in one statement.
 
-PostgreSQL gets the rows of an INSERT as one JSON text, which costs us a fraction of packing each value, and it no more.
-Where there are bytes among them, and for an UPDATE, whose plan must know that they are few, it gets each column as one
-array. It gets several tables in one go, because a statement costs us as much as thirty rows. SQLite, which is called
-and not sent to, executes once for each row.
+PostgreSQL gets each column as one array, and so takes no text apart. It gets several tables in one go, because a
+statement costs us as much as thirty rows. SQLite, which is called and not sent to, executes once for each row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,26 +15,28 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     FromClause,
-    LargeBinary,
     Row,
+    String,
     Table,
+    Text,
     Update,
     bindparam,
-    cast,
     column,
     func,
     select,
     table,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.types import TypeEngine
 
+from worker.store.arrays import Array
 from worker.store.engine import insert, is_sqlite
-from worker.store.types import PackedBytes, SafeJson, rows_text
+from worker.store.packing import Packing, packing
 
 Rows: TypeAlias = Sequence[Mapping[str, object]]
 Like: TypeAlias = tuple[tuple[str, "Column[Any]"], ...]
@@ -81,7 +81,7 @@ def insert_rows(session: Session, insertion: Insertion, rows: Rows) -> Sequence[
         found = session.execute(_ending(insert(session, insertion.table), insertion), list(rows))
         return found.all() if insertion.returning else ()
     like = _like(insertion, rows)
-    found = session.connection().exec_driver_sql(_text(insertion, like), _values(insertion, like, rows))
+    found = session.connection().exec_driver_sql(_text(insertion, like), _values(like, rows))
     return found.all() if insertion.returning else ()
 
 
@@ -122,7 +122,9 @@ def write_together(session: Session, steps: Sequence[Step]) -> list[int]:
     parts = [(what, _like(what, rows), rows) for what, rows in steps if rows]
     if not parts:
         return [0] * len(steps)
-    values = {name: given for place, part in enumerate(parts) for name, given in _values(*part, place).items()}
+    values: dict[str, Array] = {}
+    for place, (_, like, rows) in enumerate(parts):
+        values |= _values(like, rows, place)
     [counts] = session.connection().exec_driver_sql(_joint_text(tuple(part[:2] for part in parts)), values)
     found = iter(counts)
     return [next(found) if rows else 0 for _, rows in steps]
@@ -178,7 +180,7 @@ def _joint_text(parts: "tuple[tuple[Insertion | Change, Like], ...]") -> str:
 def _text(what: "Insertion | Change", like: Like, place: int = 0, owners: int = 0) -> str:
     """The statement as PostgreSQL's driver takes it; SQLAlchemy would make and look it up anew each time. `owners` is
     the place of the step whose rows its rows belong to."""
-    values = _written_out(like, place) if _goes_as_json(what, like) else _unnested(like, place)
+    values = _unnested(like, place)
     if isinstance(what, Change):
         return postgresql_text(what.build(lambda name: values.c[name]))
     chosen: dict[str, ColumnElement[Any]] = {name: values.c[name] for name, _ in like}
@@ -207,38 +209,31 @@ def _like(what: "Insertion | Change", rows: Rows) -> Like:
 
 
 @lru_cache(maxsize=128)
-def _goes_as_json(what: "Insertion | Change", like: Like) -> bool:
-    """Whether the rows are sent as one JSON text. PostgreSQL believes that there are a hundred in such a text, whatever
-    it holds, and may read a whole table to find those that are to be changed."""
-    return isinstance(what, Insertion) and not any(
-        isinstance(found.type, LargeBinary | PackedBytes) for _, found in like
-    )
+def _packings(like: Like) -> tuple[Packing, ...]:
+    return tuple(packing(found.type) for _, found in like)
 
 
-def _values(what: "Insertion | Change", like: Like, rows: Rows, place: int = 0) -> dict[str, Any]:
-    if _goes_as_json(what, like):
-        return {_parameter("rows", place): rows_text(rows)}
-    return _arrays(like, rows, place)
-
-
-def _written_out(like: Like, place: int) -> TableValuedAlias:
-    columns = [column(name, JSONB() if isinstance(found.type, SafeJson) else found.type) for name, found in like]
-    rows = cast(bindparam(_parameter("rows", place)), JSON)
-    return func.json_to_recordset(rows).table_valued(*columns).render_derived(name="v", with_types=True)
+def _values(like: Like, rows: Rows, place: int = 0) -> dict[str, Array]:
+    return {
+        _parameter(place, number): pack([row[name] for row in rows])
+        for number, ((name, _), pack) in enumerate(zip(like, _packings(like), strict=True))
+    }
 
 
 def _unnested(like: Like, place: int) -> TableValuedAlias:
-    arrays = [bindparam(_parameter(name, place), type_=ARRAY(found.type)) for name, found in like]
-    return (
-        func.unnest(*arrays).table_valued(*(column(name, found.type) for name, found in like)).render_derived(name="v")
-    )
+    arrays = [
+        bindparam(_parameter(place, number), type_=ARRAY(_sent_as(found))) for number, (_, found) in enumerate(like)
+    ]
+    columns = [column(name, found.type) for name, found in like]
+    # The rows of several arrays come in the order of the arrays.
+    return func.unnest(*arrays).table_valued(*columns).render_derived(name="v")
 
 
-def _parameter(name: str, place: int) -> str:
-    # The name of a column by itself is reserved for a value of that column.
-    return f"{name}_{place}"
+def _sent_as(found: "Column[Any]") -> TypeEngine[Any]:
+    # What is cast to a text of some length is cut off there. What is put into such a column is refused if it is longer.
+    return Text() if isinstance(found.type, String) else found.type
 
 
-def _arrays(like: Like, rows: Rows, place: int) -> dict[str, list[object]]:
-    """Ids, numbers, times, words of ours and bytes, none of which needs mending before PostgreSQL takes it."""
-    return {_parameter(name, place): [row[name] for row in rows] for name, _ in like}
+def _parameter(place: int, number: int) -> str:
+    # Short, because there are eighty. The name of a column would be reserved for a value of that column.
+    return f"p{place}_{number}"

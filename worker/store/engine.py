@@ -37,7 +37,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from worker.clock import monotonic
 from worker.store.arrays import teach
-from worker.store.types import db_now
+from worker.store.types import db_now, json_value
 from worker.waiting import THREADS, Waiter
 
 if TYPE_CHECKING:
@@ -249,6 +249,7 @@ def _postgresql_engine(url: str, pool_size: int, waiter: Waiter, *, autocommit: 
         # The one that was used last has its statements prepared.
         pool_use_lifo=True,
         hide_parameters=True,
+        json_deserializer=json_value,
         connect_args={
             "connect_timeout": 3,
             "tcp_user_timeout": 10_000,

@@ -3,10 +3,8 @@
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import orjson
 from isal import isal_zlib
@@ -20,8 +18,11 @@ from sqlalchemy.types import TypeDecorator
 from worker.domain.strict_json import Json
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_NUL_ESCAPE = "\\u0000"
-"""An escaped backslash may stand before as many; then the walk finds nothing."""
+NUL_ESCAPE = b"\\u0000"
+"""How orjson writes what no text may hold. An escaped backslash may stand before as many; then the walk finds
+nothing."""
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 def storable(text: str) -> str:
@@ -50,27 +51,19 @@ def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON, and rows with values o
 
 def json_text(value: Json) -> str:
     """The value as JSON text that every database can hold."""
-    return _text(value, None)
-
-
-def rows_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as one JSON text that PostgreSQL can make rows of again; times and UUIDs as it writes them."""
-    return _text(list(rows), _time_or_id)
-
-
-def _time_or_id(value: object) -> str:
-    if isinstance(value, datetime | UUID):
-        return str(value)
-    raise TypeError(f"a {type(value).__name__} has no place in a row")
-
-
-def _text(value: object, other: Callable[[object], str] | None) -> str:
     try:
-        text = orjson.dumps(value).decode()
+        text = orjson.dumps(value)
     except orjson.JSONEncodeError:
         # A lone surrogate, or an integer of more than 64 bits.
-        return json.dumps(_storable(value), default=other)
-    return json.dumps(_storable(value), default=other) if _NUL_ESCAPE in text else text
+        return json.dumps(_storable(value))
+    return json.dumps(_storable(value)) if NUL_ESCAPE in text else text.decode()
+
+
+def json_value(text: bytes) -> Json:
+    """The value of a JSON text that PostgreSQL wrote."""
+    # orjson takes an integer of more than 64 bits for a fraction. Any that long may be one.
+    value: Json = json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+    return value
 
 
 def _storable_object(value: dict[str, Any]) -> dict[str, Any]:
