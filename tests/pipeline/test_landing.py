@@ -58,9 +58,9 @@ class Books:
         with self.lock:
             self.noted[item.claim.resource_id] += 1
 
-    def make_room(self, group):
+    def make_room(self, claims):
         with self.lock:
-            self.left.update(item.claim.resource_id for item in group)
+            self.left.update(claim.resource_id for claim in claims)
 
     def wake(self):
         self.woken.set()
@@ -79,6 +79,11 @@ def pool():
 
 def landings(books, pool):
     return Landings(books, pool.submit, patience=PATIENCE)
+
+
+def put(made, number):
+    item = landed(number)
+    made.put(item.claim, lambda: item)
 
 
 def until_over(made):
@@ -105,7 +110,7 @@ def wait_for(true):
 
 def test_one_alone_is_written_at_once(books, pool):
     made = landings(books, pool)
-    made.put(landed(1))
+    put(made, 1)
     until_over(made)
 
     assert (books.groups, books.noted, books.left) == ([1], Counter([1]), Counter([1]))
@@ -116,7 +121,7 @@ def test_what_lands_meanwhile_is_written_together(books, pool):
     free = held_up(books)
     made = landings(books, pool)
     for number in range(32):
-        made.put(landed(number))
+        put(made, number)
     wait_for(lambda: books.groups)
     assert books.groups == [1]
     free.set()
@@ -130,7 +135,7 @@ def test_one_writes_and_no_group_is_too_large(books, pool):
     free = held_up(books)
     made = landings(books, pool)
     for number in range(200):
-        made.put(landed(number))
+        put(made, number)
     free.set()
     until_over(made)
 
@@ -144,14 +149,36 @@ def test_a_writer_that_meets_a_bug_ends_no_other(books, pool):
         books.make_room = Books.make_room.__get__(books)
 
     made = landings(books, pool)
-    books.make_room = lambda group: 1 / 0
-    made.put(landed(1))
+    books.make_room = lambda claims: 1 / 0
+    put(made, 1)
     until_over(made)
     break_once([])
-    made.put(landed(2))
+    put(made, 2)
     until_over(made)
 
     assert books.noted == Counter([2])
+
+
+def test_an_answer_is_read_once_by_the_thread_that_writes(books, pool):
+    tries = []
+    reading: list[int] = []
+
+    def away_at_first(group):
+        tries.append(threading.get_ident())
+        if len(tries) == 1:
+            raise AWAY
+
+    def read():
+        reading.append(threading.get_ident())
+        return landed(1)
+
+    books.writing = away_at_first
+    made = landings(books, pool)
+    made.put(landed(1).claim, read)
+    until_over(made)
+
+    assert reading == tries[:1] != [threading.get_ident()]
+    assert (len(tries), books.noted) == (2, Counter([1]))
 
 
 class Panic(BaseException):
@@ -165,10 +192,10 @@ def test_a_panic_of_a_writer_stops_none_of_those_behind(books, pool):
 
     books.writing = panic
     made = landings(books, pool)
-    made.put(landed(1))
+    put(made, 1)
     until_over(made)
     assert books.woken.is_set()
-    made.put(landed(2))
+    put(made, 2)
     until_over(made)
 
     assert books.noted == Counter([2])
@@ -181,7 +208,7 @@ def test_a_thread_that_cannot_be_started_loses_nothing(books, pool):
     made = Landings(books, refuse, patience=PATIENCE)
     for number in range(3):
         with pytest.raises(RuntimeError):
-            made.put(landed(number))
+            put(made, number)
     assert made
     made.try_again()
 
@@ -196,9 +223,9 @@ def test_a_stop_gives_up_what_cannot_be_written(books, pool):
         raise AWAY
 
     books.writing = fail
-    made.put(landed(1))
+    put(made, 1)
     wait_for(lambda: made.pause is not None)
-    made.put(landed(2))
+    put(made, 2)
     made.stop()
     made.try_again()
 
@@ -224,7 +251,7 @@ def test_whatever_fails_everything_is_written_once(books, pool, seed, monkeypatc
 
     def bring(first):
         for number in range(first, first + 100):
-            made.put(landed(number))
+            put(made, number)
             if number % 10 == 0:
                 threading.Event().wait(0.001)
 

@@ -30,7 +30,8 @@ from worker.store.claims import Claim
 from worker.store.engine import Database
 
 LONG_BODY = 32 * 1024
-"""Bytes of an answer that is read in a thread, because other calls would wait while it is. It takes milliseconds."""
+"""Bytes of an answer that is read in a thread by itself: it takes milliseconds, and others would wait to be written.
+All others are read one after the other by who writes them, which takes a tenth less than to read between calls."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,8 +65,9 @@ class Attempt:
         self._probing = probing
         self._context = context
 
-    def make(self) -> Landed:
-        """Call, and read the answer. Whatever goes wrong of that is a Failure."""
+    def make(self) -> Callable[[], Landed]:
+        """Call. Returns what reads the answer, unless it is so long that it is read by now. Whatever goes wrong of
+        either is a Failure."""
         began = monotonic()
         tracing = self._parts.tracing
         called = tracing.now() if tracing else 0
@@ -78,7 +80,14 @@ class Attempt:
             timedelta(seconds=self._source.coalesce_seconds),
             None if isinstance(answer, Failure) else answer.exhausted_for,
         )
-        brought = answer if isinstance(answer, Failure) else self._read_answer(answer.body)
+        land = partial(self._land, answer, situation, call, began)
+        if isinstance(answer, Failure) or len(answer.body) <= LONG_BODY:
+            return land
+        landed = self._parts.calls.aside(land)
+        return lambda: landed
+
+    def _land(self, answer: Answer | Failure, situation: write.Situation, call: Period | None, began: float) -> Landed:
+        brought = answer if isinstance(answer, Failure) else self._read(answer.body)
         return Landed(self._claim, brought, situation, call, began)
 
     def _call(self) -> Answer | Failure:
@@ -110,11 +119,6 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - whatever it is, the resource is parked, and a person looks
             log.error("retrieve_bug", error=where(error), **{**self._context, **self._claim.names})
             return Failure(FailureKind.BUG, where(error))
-
-    def _read_answer(self, body: bytes) -> Brought:
-        if len(body) <= LONG_BODY:
-            return self._read(body)
-        return self._parts.calls.aside(partial(self._read, body))
 
     def _read(self, body: bytes) -> Brought:
         """Read the answer. Whatever goes wrong comes back as a Failure."""

@@ -19,6 +19,7 @@ from worker.domain.states import AttemptOutcome, FailureKind
 from worker.errors import ValueRefused
 from worker.log import together, where
 from worker.pipeline.write import Landed
+from worker.store.claims import Claim
 from worker.store.engine import UNAVAILABLE
 
 LARGEST_GROUP = 64
@@ -32,13 +33,22 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Waiting:
-    landed: Landed
+    claim: Claim
+    read: Callable[[], Landed]
     ends: float
     done: bool = False
+    known: Landed | None = None
 
     @property
     def names(self) -> dict[str, object]:
-        return self.landed.claim.names
+        return self.claim.names
+
+    @property
+    def landed(self) -> Landed:
+        """What the call brought. It is read when it is first asked for, by the thread that writes."""
+        if self.known is None:
+            self.known = self.read()
+        return self.known
 
 
 class Pump(Protocol):
@@ -50,8 +60,8 @@ class Pump(Protocol):
     def note_written(self, landed: Landed, written: AttemptOutcome) -> None:
         """How one of them ended."""
 
-    def make_room(self, landed: Sequence[Landed]) -> None:
-        """These are about to be written."""
+    def make_room(self, claims: Sequence[Claim]) -> None:
+        """What these brought is about to be written."""
 
     def wake(self) -> None:
         """One who wrote has ended."""
@@ -75,10 +85,11 @@ class Landings:
         self._pause = 0.0
         self._again_at = 0.0
 
-    def put(self, landed: Landed) -> None:
-        """An attempt is over. Returns at once."""
+    def put(self, claim: Claim, read: Callable[[], Landed]) -> None:
+        """The call for a claim is over, and `read`, which must not raise, makes of its answer what is to be written.
+        Returns at once."""
         with self._lock:
-            self._waiting.append(_Waiting(landed, monotonic() + self._patience))
+            self._waiting.append(_Waiting(claim, read, monotonic() + self._patience))
             if self._writing or self._pause:
                 return
             self._writing = True
@@ -124,7 +135,7 @@ class Landings:
 
     def _write_or_keep(self, group: Sequence[_Waiting]) -> None:
         try:
-            self._pump.make_room([item.landed for item in group])
+            self._pump.make_room([item.claim for item in group])
             self._write_group(group)
             self._pause = 0.0
         except UNAVAILABLE as error:
@@ -182,7 +193,7 @@ class Landings:
         if isinstance(brought, Failure) and brought.kind is FailureKind.BUG:
             item.done = True
             return
-        item.landed = replace(item.landed, brought=Failure(FailureKind.BUG, place))
+        item.known = replace(item.landed, brought=Failure(FailureKind.BUG, place))
         self._write_group([item])
 
     def _keep(self, left: Sequence[_Waiting], error: Exception) -> None:

@@ -228,11 +228,11 @@ class _Pump:
         now = database_time(session)
         return state.may_call(now) == 1 and sources.postpone_probe(session, self._source.slug, now + PROBE_AFTER)
 
-    def make_room(self, landed: Sequence[Landed]) -> None:
+    def make_room(self, claims: Sequence[Claim]) -> None:
         """Slots are free once their answers are being written, so that claims come in groups like the writes, and none
         come when the database does not keep up."""
-        for item in landed:
-            self._in_slots.pop(item.claim.token_of_attempt, None)
+        for claim in claims:
+            self._in_slots.pop(claim.token_of_attempt, None)
         if self._more:
             self._again.set()
 
@@ -254,7 +254,7 @@ class _Pump:
     def _work(self, claim: Claim, *, probing: bool) -> None:
         try:
             attempt = Attempt(self._parts, self._source, claim, probing=probing, context=self._context)
-            self._landings.put(attempt.make())
+            self._landings.put(claim, attempt.make())
         except BaseException as error:  # noqa: BLE001 - nobody else would hear of it, and the slot would stay taken
             log.error("flight_failed", error=where(error), **{**self._context, **claim.names})
             self._in_slots.pop(claim.token_of_attempt, None)
