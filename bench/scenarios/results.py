@@ -11,8 +11,9 @@ from bench.provider import fast_provider
 from bench.stage import Effort, Stage
 from bench.verisink import LOADING, Verisink, verisink
 
-FIRST = 300
-"""Webhooks of the round that comes first and is not counted: it warms up, and says how many the others take."""
+FIRST, QUICK = 1000, 300
+"""Webhooks of the round that comes first and is not counted: it warms up, and says how many the others take. Fewer would
+say what processes do that have just started. A quick run has no other."""
 
 MOST = 20_000
 RESULTS = "SELECT count(*) FROM results"
@@ -27,7 +28,7 @@ class Sized:
 
     def __init__(self, drained: Callable[[int], Sample], effort: Effort) -> None:
         self._drained, self._effort = drained, effort
-        self._size = FIRST if effort.quick else 0
+        self._size = QUICK if effort.quick else 0
 
     def __call__(self) -> Sample:
         if not self._size:
