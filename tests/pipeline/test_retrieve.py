@@ -9,6 +9,7 @@ from tests.pipeline.plant import KINDS, WAIT_SECONDS, wait_until
 from tests.store.play import claim, event_types, make_due, rows, want
 from web.simulator.faults import Answer, Faults
 from worker.clock import monotonic
+from worker.pipeline import retrieve
 from worker.store.tables import attempts, result_documents, results, versions
 
 
@@ -66,6 +67,37 @@ def test_secrets_are_stored_nowhere_and_the_digest_is_that_of_the_original(plant
     assert b"canary" not in kept
     assert "canary" not in str(rows(plant.database, result_documents))
     assert rows(plant.database, versions)[0].redacted is True
+
+
+def test_whoever_has_more_than_slots_calls_for_help(plant, monkeypatch):
+    monkeypatch.setattr(retrieve, "FIRST_CALL", retrieve.LAST_CALL)
+    plant.build(worker_concurrency=4)
+    plant.want(*[plant.create("gu1") for _ in range(12)])
+
+    plant.drain("gu1")
+
+    assert plant.nudges == ["gu1"]
+
+
+def test_the_pauses_between_calls_for_help_grow_until_the_sweep_does_it(plant, monkeypatch):
+    """Each look finds more than there is room for."""
+    monkeypatch.setattr(retrieve, "FIRST_CALL", 0.001)
+    monkeypatch.setattr(retrieve, "LAST_CALL", 0.004)
+    plant.build(worker_concurrency=1)
+    plant.want(*[plant.create("gu1") for _ in range(60)])
+
+    plant.drain("gu1")
+
+    assert plant.nudges == ["gu1"] * 3
+
+
+def test_whoever_has_room_for_all_calls_nobody(plant):
+    plant.build(worker_concurrency=4)
+    plant.want(*[plant.create("gu1") for _ in range(3)])
+
+    plant.drain("gu1")
+
+    assert plant.nudges == []
 
 
 def test_many_resources_are_retrieved_in_one_go(plant):
