@@ -12,8 +12,8 @@ from bench.stage import Effort, Stage
 from bench.verisink import LOADING, Verisink, verisink
 
 FIRST, QUICK = 1000, 300
-"""Webhooks of the round that comes first and is not counted: it warms up, and says how many the others take. Fewer would
-say what processes do that have just started. A quick run has no other."""
+"""Webhooks of the round that comes first and is not counted: it warms up, and says how many the others take. Fewer
+would say what processes do that have just started. A quick run has no other."""
 
 MOST = 20_000
 RESULTS = "SELECT count(*) FROM results"
