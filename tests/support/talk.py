@@ -50,8 +50,9 @@ class Server:
         self.heads.append(received.decode("latin-1"))
 
     def send(self, connection: socket.socket, data: bytes) -> None:
-        connection.sendall(data)
+        # Counted before: the other side may have it, and a test may ask, before `sendall` is back.
         self.sent += len(data)
+        connection.sendall(data)
 
     def drip(self, connection: socket.socket, data: bytes) -> None:
         """Sends byte after byte, again and again, until the other side gives up."""

@@ -40,10 +40,10 @@ IDLE_LOOK = 0.5
 PUMP_SECONDS = 240.0
 """A pump's longest run. RabbitMQ believes a task lost after half an hour, and cuts the connection."""
 
-FIRST_CALL, LAST_CALL = 0.05, 1.6
-"""Seconds between calls for help: each pause is twice the one before, and after the longest it is the sweep that rings.
-Whoever is up first takes all nudges that wait, and whoever is busy takes those that come: so one of several workers may
-have a backlog for itself, while each ring of the sweep meets one of them."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.6
+"""Seconds between two calls for help: each pause is twice the one before, up to the longest. Whoever is up first takes
+all nudges that wait, and whoever is busy takes some of those that come: so one of several workers might have a backlog
+for itself, while each ring of the sweep meets one of them."""
 
 LIVE_SLOTS = 0.25
 """Of a pump's slots, those kept for live work: all others may be filled by a replay of calls that take seconds."""
@@ -90,7 +90,7 @@ class _Pump:
         self._more = True
         self._was_short = False
         self._all_live = False
-        self._calls_for_help_at = self._pause_between_calls = 0.0
+        self._calls_for_help_at, self._help_pause = 0.0, FIRST_PAUSE
         self._giving_back: Future[None] | None = None
         self._stopping = False
         self._low_slots = max(1, self._slots - max(1, int(self._slots * LIVE_SLOTS)))
@@ -131,7 +131,7 @@ class _Pump:
 
     def _run(self) -> None:
         ends = monotonic() + PUMP_SECONDS
-        self._calls_for_help_at, self._pause_between_calls = 0.0, FIRST_CALL
+        self._calls_for_help_at, self._help_pause = 0.0, FIRST_PAUSE
         over = False
         while True:
             self._again.clear()
@@ -204,9 +204,9 @@ class _Pump:
     def _call_for_help(self) -> None:
         """There may be more than this process can take: ring for another that has nothing to do."""
         now = monotonic()
-        if now >= self._calls_for_help_at and self._pause_between_calls <= LAST_CALL:
-            self._calls_for_help_at = now + self._pause_between_calls
-            self._pause_between_calls *= 2
+        if now >= self._calls_for_help_at:
+            self._calls_for_help_at = now + self._help_pause
+            self._help_pause = min(2 * self._help_pause, LONGEST_PAUSE)
             self._parts.nudge(self._source.slug)
 
     def _give_back(self, unused: Callable[[], None]) -> None:
