@@ -19,7 +19,7 @@ from worker.store.resources import Want
 
 pytestmark = [pytest.mark.flow, pytest.mark.postgres, pytest.mark.redis]
 
-BACKLOG = 400
+BACKLOG = 1000
 SLOW, FAST = 0.5, 0.05
 SHARED = 150
 SETTINGS = {"worker_processes": 1, "worker_concurrency": 4}

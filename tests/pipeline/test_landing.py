@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -183,6 +184,43 @@ def test_an_answer_is_read_once_by_the_thread_that_writes(books, pool):
 
 class Panic(BaseException):
     """What is no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError, Panic])
+def test_an_answer_that_cannot_be_read_takes_no_other_along(books, pool, error):
+    free = held_up(books)
+    made = landings(books, pool)
+    put(made, 0)
+    wait_for(lambda: books.groups)
+
+    def read():
+        raise error
+
+    for number in range(1, 10):
+        if number == 4:
+            made.put(landed(number).claim, read)
+        else:
+            put(made, number)
+    free.set()
+    until_over(made)
+
+    assert books.noted == Counter({*range(10)} - {4})
+
+
+def test_what_takes_long_to_read_is_written_before_all_are_read(books, pool, monkeypatch):
+    monkeypatch.setattr(landing, "READ_SECONDS", 0.0)
+    made = landings(books, pool)
+    slowly = threading.Event()
+
+    def read(number):
+        slowly.wait(0.002)
+        return landed(number)
+
+    for number in range(20):
+        made.put(landed(number).claim, partial(read, number))
+    until_over(made)
+
+    assert (max(books.groups), books.noted) == (1, Counter(range(20)))
 
 
 def test_a_panic_of_a_writer_stops_none_of_those_behind(books, pool):

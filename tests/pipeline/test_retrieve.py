@@ -9,6 +9,7 @@ from tests.pipeline.plant import KINDS, WAIT_SECONDS, wait_until
 from tests.store.play import claim, event_types, make_due, rows, want
 from web.simulator.faults import Answer, Faults
 from worker.clock import monotonic
+from worker.domain.states import Priority
 from worker.pipeline import retrieve
 from worker.store.tables import attempts, result_documents, results, versions
 
@@ -78,6 +79,15 @@ def long_pauses(monkeypatch):
 def test_whoever_has_more_than_slots_calls_for_help(plant, long_pauses):
     plant.build(worker_concurrency=4)
     plant.want(*[plant.create("gu1") for _ in range(12)])
+
+    plant.drain("gu1")
+
+    assert plant.nudges == ["gu1"]
+
+
+def test_a_replay_that_fills_its_share_of_the_slots_calls_for_help(plant, long_pauses):
+    plant.build(worker_concurrency=4)
+    plant.want(*[plant.create("gu1") for _ in range(12)], priority=Priority.REPLAY)
 
     plant.drain("gu1")
 

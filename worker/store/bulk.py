@@ -235,5 +235,5 @@ def _sent_as(found: "Column[Any]") -> TypeEngine[Any]:
 
 
 def _parameter(place: int, number: int) -> str:
-    # Short, because there are eighty. The name of a column would be reserved for a value of that column.
+    # Short, because there are many. The name of a column would be reserved for a value of that column.
     return f"p{place}_{number}"

@@ -255,6 +255,8 @@ def _postgresql_engine(url: str, pool_size: int, waiter: Waiter, *, autocommit: 
             "tcp_user_timeout": 10_000,
             "keepalives_idle": 10,
             "application_name": "verisink",
+            # What is packed into arrays is packed as that, whatever the server or the environment would choose.
+            "client_encoding": "utf8",
             "options": _POSTGRESQL_OPTIONS,
         },
     )
@@ -269,7 +271,7 @@ def _postgresql_engine(url: str, pool_size: int, waiter: Waiter, *, autocommit: 
     @event.listens_for(engine, "connect")
     def prepare(connection: "psycopg.Connection[object]", entry: ConnectionPoolEntry) -> None:
         _wait_with(connection, waiter)
-        # As text, psycopg would escape every quote of a JSON document in Python.
+        # As text, psycopg would write and escape each value in Python.
         connection.adapters.register_dumper(list, driver.types.array.ListBinaryDumper)
         teach(connection, driver.pq.Format.BINARY)
         entry.info[_LAST_USED] = monotonic()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import isfinite
 from typing import Any, TypeAlias
 
 import orjson
@@ -43,6 +44,11 @@ def _texts(values: Sequence[str | None]) -> Array:
     return texts([None if value is None else storable(value) for value in values])
 
 
+def _doubles(values: Sequence[float | None]) -> Array:
+    # Neither SQLite nor JSON holds what is no number.
+    return doubles([value if value is not None and isfinite(value) else None for value in values])
+
+
 def _jsons(values: Sequence[Any]) -> Array:
     with suppress(orjson.JSONEncodeError):
         written = [None if value is None else orjson.dumps(value) for value in values]
@@ -65,7 +71,7 @@ _PACKINGS: tuple[tuple[type[TypeEngine[Any]], Packing], ...] = (
     (Integer, integers),
     (Boolean, booleans),
     (SafeJson, _jsons),
-    (Float, doubles),
+    (Float, _doubles),
     (PackedBytes, _bodies),
     (LargeBinary, binaries),
     (Uuid, uuids),

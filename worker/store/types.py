@@ -38,7 +38,7 @@ def storable_json(value: Json) -> Json:
     return kept
 
 
-def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON, and rows with values of other types, which stay as they are
+def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON, of which mypy would want each kind told apart
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, dict):
