@@ -207,8 +207,16 @@ def test_an_answer_that_cannot_be_read_takes_no_other_along(books, pool, error):
     assert books.noted == Counter({*range(10)} - {4})
 
 
-def test_what_takes_long_to_read_is_written_before_all_are_read(books, pool, monkeypatch):
+@pytest.mark.parametrize("away", [0, 3])
+def test_what_takes_long_to_read_is_written_before_all_are_read(books, pool, monkeypatch, away):
     monkeypatch.setattr(landing, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(landing, "WRITE_PAUSE", 0.001)
+
+    def away_at_first(group):
+        if len(books.groups) <= away:
+            raise AWAY
+
+    books.writing = away_at_first
     made = landings(books, pool)
     slowly = threading.Event()
 

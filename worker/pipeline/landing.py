@@ -140,8 +140,10 @@ class Landings:
     def _write_or_keep(self, group: Sequence[_Waiting]) -> None:
         try:
             self._pump.make_room([item.claim for item in group])
-            if read := self._read_some(group):
-                self._write_group(read)
+            # What waits again is no longer of this group, whatever becomes of the others.
+            group = self._read_some(group)
+            if group:
+                self._write_group(group)
             self._pause = 0.0
         except UNAVAILABLE as error:
             self._keep([item for item in group if not item.done], error)
